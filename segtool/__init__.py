@@ -1,0 +1,18 @@
+"""Brain-tumour MRI segmentation: scans in, label maps in the scans' own geometry out, from one model file."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segtool.api import Model, load_model, predict
+
+__all__ = ["Model", "load_model", "predict"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of the attribute asked for
+    # Loaded on use: `import segtool` and `segtool --help` need none of the readers and engines.
+    if name in __all__:
+        from segtool import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'segtool' has no attribute {name!r}")

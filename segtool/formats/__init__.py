@@ -1,0 +1,48 @@
+"""File formats, by name. A class is imported when it is first asked for, so that nibabel, h5py and pydicom cost nothing before."""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from segtool.formats.base import Format
+
+FORMATS: dict[str, str] = {
+    "png": "segtool.formats.png:PictureFormat",
+    "nifti": "segtool.formats.nifti:NiftiFormat",
+    "hdf5": "segtool.formats.hdf5:Hdf5Format",
+    "matlab": "segtool.formats.matlab:MatlabFormat",
+    "dicom": "segtool.formats.dicom:DicomFormat",
+}
+
+SUFFIXES: dict[str, str] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".png": "png",
+    ".jpg": "png",
+    ".jpeg": "png",
+    ".tif": "png",
+    ".tiff": "png",
+    ".bmp": "png",
+    ".webp": "png",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".mat": "matlab",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".ima": "dicom",
+}
+"""Which format reads which suffix. DICOM files often have none; :mod:`segtool.scan` looks at their bytes."""
+
+
+@cache
+def get_format(name: str) -> Format:
+    """The format called ``name``, a key of :data:`FORMATS`."""
+    module, _, attribute = FORMATS[name].partition(":")
+    instance: Format = getattr(import_module(module), attribute)()
+    return instance
+
+
+def suffix_of(path: Path) -> str:
+    """The known suffix of a file name (``.nii.gz`` counts as one), lower-case, or an empty string."""
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")

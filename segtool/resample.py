@@ -1,0 +1,55 @@
+"""Linear resampling of any axes, as one small dense matrix an axis.
+
+Along an axis resampling is a matrix product, and a whole image is one product an axis. BLAS does that at a
+rate no interpolation loop reaches. Reducing widens the triangle to the output's spacing, which averages all
+voxels instead of skipping some (antialiasing).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@lru_cache(maxsize=256)
+def linear_matrix(size_in: int, size_out: int) -> Float32Array:
+    """Weights ``(size_out, size_in)``; rows add up to 1.
+
+    Both grids span the same extent, with voxel centres at half-integers (``align_corners=False``).
+    """
+    scale = size_in / size_out
+    width = max(scale, 1.0)
+    centres = (np.arange(size_out) + 0.5) * scale - 0.5
+    distance = np.abs(np.arange(size_in)[None, :] - centres[:, None]) / width
+    weights = np.maximum(0.0, 1.0 - distance)
+    matrix = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
+
+
+def resize(array: npt.NDArray[Any], shape: Sequence[int]) -> Float32Array:
+    """Resample the last ``len(shape)`` axes of ``array`` to ``shape``; leading axes stay.
+
+    Returns:
+        A new float32 array, or ``array`` itself where it is float32 and has that shape already.
+    """
+    result: Float32Array = array.astype(np.float32, copy=False)
+    lead = array.ndim - len(shape)
+    # Shrinking axes first leaves the least work for the others.
+    for axis in sorted(range(len(shape)), key=lambda a: shape[a] / array.shape[lead + a]):
+        size_in, size_out = result.shape[lead + axis], shape[axis]
+        if size_in == size_out:
+            continue
+        matrix = linear_matrix(size_in, size_out)
+        if lead + axis == result.ndim - 1:
+            result = result @ matrix.T
+        else:
+            # (..., in, rest) -> (..., out, rest): one product over the flattened trailing axes.
+            before, after = result.shape[: lead + axis], result.shape[lead + axis + 1 :]
+            flat = result.reshape(*before, size_in, -1)
+            result = np.matmul(matrix, flat).reshape(*before, size_out, *after)
+    return result

@@ -1,0 +1,203 @@
+"""ModelSpec: what a model file says about itself. The contract between inference, training and export.
+
+It is stored as JSON inside the ONNX file (see :mod:`segtool.model_file`). The words follow MONAI's
+``metadata.json`` where it has a word for the thing.
+"""
+
+import json
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from segtool.errors import ModelError
+from segtool.geometry import ORIENTATIONS
+
+SCHEMA = 1
+"""Raised when an older segtool would misread a newer spec."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ChannelSpec(_Frozen):
+    """One input channel.
+
+    ``aliases`` are other names, compared without case, under which files carry this channel (``t1c``, ``T1Gd``).
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    aliases: tuple[str, ...] = ()
+
+    def is_called(self, name: str) -> bool:
+        """True where ``name`` is the channel's name or an alias, in any case."""
+        return name.casefold() in {self.name.casefold(), *(alias.casefold() for alias in self.aliases)}
+
+
+class LabelSpec(_Frozen):
+    """One structure that the model segments.
+
+    ``value`` is written into label maps. ``reference_values`` are the values that mean the same structure in
+    references, ``value`` itself included; empty means every value that is not zero (binary references).
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    value: Annotated[int, Field(ge=1, le=255)]
+    reference_values: tuple[int, ...] = ()
+
+
+class IntensitySpec(_Frozen):
+    """How intensities become what the network sees, channel by channel.
+
+    1. Clip to ``percentiles`` of all voxels in scope (None: do not clip).
+    2. Foreground: ``all`` voxels, ``nonzero`` voxels, or those ``above`` the low end by more than
+       ``foreground_fraction`` of the clipped range.
+    3. ``zscore`` subtracts the foreground's mean and divides by its standard deviation; ``minmax`` maps the
+       clipped range to [0, 1]; ``none`` leaves the values.
+
+    ``background`` says what voxels outside a ``nonzero`` foreground become: ``keep`` transforms them like the
+    rest, ``zero`` sets them to 0, the mean of the foreground.
+    """
+
+    kind: Literal["zscore", "minmax", "none"] = "zscore"
+    percentiles: tuple[float, float] | None = None
+    foreground: Literal["all", "nonzero", "above"] = "nonzero"
+    foreground_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    background: Literal["keep", "zero"] = "keep"
+
+
+class SliceSpec(_Frozen):
+    """Input of a 2D model.
+
+    Every slice is normalised by itself, resized so that its longer side (in mm) fills ``size`` with its aspect
+    ratio kept, and centred in a frame of ``size`` filled with its lowest value.
+
+    ``plane`` is the plane in which volumes are cut: ``acquired`` is the one across the widest spacing; where spacings are
+    equal, across the axis with the fewest voxels; where those are equal too, axial.
+    """
+
+    rank: Literal[2] = 2
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+    plane: Literal["acquired", "axial", "coronal", "sagittal"] = "acquired"
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+
+
+class VolumeSpec(_Frozen):
+    """Input of a 3D model: reorient, crop to the non-zero box, normalise, resample, then windows of ``patch``.
+
+    ``spacing_mm`` None keeps the scan's own spacing. ``overlap`` is the share of a patch that neighbours share.
+    """
+
+    rank: Literal[3] = 3
+    patch: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    orientation: str = "RAS"
+    spacing_mm: tuple[float, float, float] | None = None
+    crop_to_nonzero: bool = True
+
+    @field_validator("orientation")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ORIENTATIONS:
+            raise ValueError(f"{value!r} is not an orientation such as 'RAS'")
+        return value
+
+
+class PostprocessSpec(_Frozen):
+    """Applied to the label map, in this order, each only where set.
+
+    ``min_component_voxels`` removes smaller connected components (face, edge and corner neighbours) of each
+    label; ``largest_component`` keeps one a label; ``fill_holes`` closes cavities of each label.
+    """
+
+    min_component_voxels: Annotated[int, Field(ge=0)] = 0
+    largest_component: bool = False
+    fill_holes: bool = False
+
+
+class ModelSpec(_Frozen):
+    """Everything needed to run a model on scans and to know where it came from.
+
+    The graph takes ``image`` float32 ``(N, C, *S)`` and gives ``logits`` float32 ``(N, K, *S)``. With ``sigmoid``
+    there is one output channel a label, in the order of ``labels`` (regions may overlap: a later label is
+    written over an earlier one). With ``softmax`` output channel 0 is background and channel ``i + 1`` is
+    ``labels[i]``.
+    """
+
+    KEY: ClassVar[str] = "segtool"
+
+    schema_version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    version: str = "1"
+    description: str = ""
+    channels: Annotated[tuple[ChannelSpec, ...], Field(min_length=1)]
+    labels: Annotated[tuple[LabelSpec, ...], Field(min_length=1)]
+    regions: dict[str, tuple[int, ...]] = {}
+    activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    input: Annotated[SliceSpec | VolumeSpec, Field(discriminator="rank")]
+    divisor: Annotated[int, Field(ge=1)] = 16
+    intensity: IntensitySpec = IntensitySpec()
+    postprocess: PostprocessSpec = PostprocessSpec()
+    provenance: dict[str, Any] = {}
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSpec":
+        values = [label.value for label in self.labels]
+        names = [c.name for c in self.channels], [label.name for label in self.labels]
+        for what, items in (("label values", values), ("channel names", names[0]), ("label names", names[1])):
+            if len(set(items)) != len(items):
+                raise ValueError(f"{what} occur twice: {items}")
+        for region, members in self.regions.items():
+            if not members or not set(members) <= set(values):
+                raise ValueError(f"region {region!r} names values {members}, but the labels are {values}")
+        extent = self.input.size if self.input.rank == 2 else self.input.patch
+        if any(n % self.divisor for n in extent):
+            raise ValueError(f"the input {extent} does not divide by {self.divisor}")
+        return self
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the logits: one a label, and one for background under softmax."""
+        return len(self.labels) + (self.activation == "softmax")
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the input channels, in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    def to_json(self) -> str:
+        """Compact JSON; :meth:`from_json` gives an equal spec back."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "the model's spec") -> "ModelSpec":
+        """Parse and check a spec.
+
+        Args:
+            text: JSON.
+            where: What to call the source in an error, usually the file.
+
+        Raises:
+            ModelError: Not JSON, of a newer schema, or not valid; the line names the first fault.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{where}: the spec is not JSON ({error})", "Export the model again.") from error
+        schema = raw.get("schema") if isinstance(raw, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ModelError(
+                f"{where}: the spec has schema {schema}, this segtool reads up to {SCHEMA}",
+                "Update with: pip install -U segtool",
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "spec"
+            raise ModelError(
+                f"{where}: the spec is not valid at {place!r} ({first['msg']})", "Export the model again."
+            ) from error
