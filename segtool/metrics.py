@@ -1,7 +1,7 @@
 """Overlap measures of two binary masks, and the bootstrap of a mean.
 
-Pure functions of boolean arrays ``(*S)`` of one shape. An undefined ratio, 0/0, is NaN: which number stands for
-it in a mean is decided, and named, by the report. Distances between surfaces are in :mod:`segtool.surface`.
+Pure functions of boolean arrays ``(*S)`` of one shape. An undefined ratio, 0/0, is NaN: which number stands
+for it in a mean is decided, and named, by the report. Distances of surfaces are in :mod:`segtool.surface`.
 """
 
 import math
@@ -154,7 +154,7 @@ def f1(prediction: Mask, reference: Mask) -> float:
 
 
 def specificity(prediction: Mask, reference: Mask) -> float:
-    """Share of the background left alone; NaN where the reference fills the grid. Errors as for :func:`dice`."""
+    """Share of the background left alone; NaN where there is none. Errors as for :func:`dice`."""
     return confusion(prediction, reference).specificity
 
 
@@ -208,7 +208,9 @@ def bootstrap_mean_ci(
     rows = max(1, _DRAWN_AT_ONCE // sample.size)
     means = np.concatenate(
         [
-            sample[generator.integers(0, sample.size, (min(rows, resamples - done), sample.size))].mean(axis=1)
+            sample[generator.integers(0, sample.size, (min(rows, resamples - done), sample.size))].mean(
+                axis=1
+            )
             for done in range(0, resamples, rows)
         ]
     )

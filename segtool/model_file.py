@@ -26,15 +26,13 @@ class _Malformed(ValueError):
     """The bytes are not a protocol buffer."""
 
 
-def _varint(file: BinaryIO) -> int | None:
-    """One base-128 number, or None at the end of the file."""
+def _varint(file: BinaryIO) -> int:
+    """One base-128 number."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)
         if not byte:
-            if shift:
-                raise _Malformed
-            return None
+            raise _Malformed
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
@@ -45,7 +43,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
     """``(field number, offset of the tag, offset of the payload, offset behind it)`` of each top-level field."""
     while (start := file.tell()) < end:
         tag = _varint(file)
-        if tag is None or not tag >> 3:
+        if not tag >> 3:
             raise _Malformed
         wire = tag & 7
         if wire == _VARINT:
@@ -55,7 +53,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
         elif wire == _LENGTH:
             length = _varint(file)
             payload = file.tell()
-            stop = payload + (length or 0)
+            stop = payload + length
         elif wire in (_FIXED64, _FIXED32):
             payload = file.tell()
             stop = payload + (8 if wire == _FIXED64 else 4)

@@ -22,8 +22,8 @@ class SurfaceDistances:
     """From every surface voxel of one mask to the nearest of the other, in the unit of the spacing.
 
     Args:
-        of_prediction: ``(P,)``, from the prediction's surface to the reference's; infinite where the reference is empty.
-        of_reference: ``(R,)``, from the reference's surface to the prediction's; infinite where the prediction is empty.
+        of_prediction: ``(P,)``, from the prediction's surface; infinite where the reference is empty.
+        of_reference: ``(R,)``, from the reference's surface; infinite where the prediction is empty.
     """
 
     of_prediction: FloatArray
@@ -48,7 +48,9 @@ class SurfaceDistances:
         surface = self.of_prediction.size + self.of_reference.size
         if not surface:
             return NAN
-        near = np.count_nonzero(self.of_prediction <= tolerance) + np.count_nonzero(self.of_reference <= tolerance)
+        near = np.count_nonzero(self.of_prediction <= tolerance) + np.count_nonzero(
+            self.of_reference <= tolerance
+        )
         return int(near) / surface
 
 
@@ -68,7 +70,10 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
     check_masks(prediction, reference)
     if len(spacing) != prediction.ndim:
         raise ValueError(f"{prediction.ndim} axes have {prediction.ndim} spacings, not {len(spacing)}")
-    box = _bounding_box(prediction | reference)
+    union = prediction | reference
+    if not union.any():
+        return SurfaceDistances(np.zeros(0), np.zeros(0))
+    box = _bounding_box(union)
     inner, outer = (
         mask[box] & ~ndimage.binary_erosion(mask[box], border_value=0) for mask in (prediction, reference)
     )
@@ -88,8 +93,8 @@ def hd95(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
     Raises:
         ValueError: As for :func:`surface_distances`.
 
-    Source: Huttenlocher et al., IEEE PAMI 15(9), 1993 (the Hausdorff distance at a percentile). Tools differ in
-    pooling: here the distances of both directions are one sample, rather than the larger of two percentiles.
+    Source: Huttenlocher et al., IEEE PAMI 15(9), 1993 (the Hausdorff distance at a percentile). Tools differ
+    in pooling: here both directions are one sample; others take the larger of two percentiles.
     """
     return surface_distances(prediction, reference, spacing).percentile(95.0)
 
@@ -111,9 +116,9 @@ def normalised_surface_distance(
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box around the True voxels; the distances between them need nothing outside it."""
+    """The smallest box around the True voxels; there is one at least."""
     box = []
     for axis in range(mask.ndim):
         (inside,) = np.nonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
     return tuple(box)

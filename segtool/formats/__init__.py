@@ -1,4 +1,4 @@
-"""File formats, by name. A class is imported when it is first asked for, so that nibabel, h5py and pydicom cost nothing before."""
+"""File formats, by name. A class is imported on use, so that none costs anything before."""
 
 from functools import cache
 from importlib import import_module

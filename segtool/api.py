@@ -1,0 +1,134 @@
+"""The Python interface: what ``import segtool`` offers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.backends import Device, load_backend
+from segtool.bundled import default_model, find_model
+from segtool.case import Case, LabelMap
+from segtool.errors import GridError, UsageError
+from segtool.geometry import Geometry
+from segtool.model_file import read_spec
+from segtool.pipeline import PredictOptions, predict_folder
+from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.preprocess import SlicedCase, WindowedCase
+from segtool.report import Report
+from segtool.scan import ScanOptions
+from segtool.sliding_window import slide
+from segtool.spec import ModelSpec
+
+PathLike = str | Path
+
+
+class Model:
+    """A loaded model that segments arrays in memory.
+
+    Attributes:
+        spec: What the model file says about itself.
+        backend: The engine; its ``device`` is what is really used.
+    """
+
+    def __init__(self, path: Path, device: Device = "auto", threads: int | None = None) -> None:
+        self.spec: ModelSpec = read_spec(path)
+        self.backend = load_backend(path, device, threads)
+
+    def segment(
+        self, image: npt.NDArray[Any], affine: npt.ArrayLike | None = None, threshold: float | None = None
+    ) -> LabelMap:
+        """Segment one picture or volume.
+
+        Args:
+            image: ``(H, W)`` or ``(C, H, W)`` without ``affine``; ``(I, J, K)`` or ``(C, I, J, K)`` with it.
+                Channels in the order of ``spec.channels``.
+            affine: ``(4, 4)`` index to RAS millimetres, as nibabel gives it.
+            threshold: Probability above which a voxel belongs to a label; None for the model's own.
+
+        Returns:
+            The label map on the image's own grid.
+
+        Raises:
+            GridError: The shape does not fit the model.
+        """
+        case = self._case(np.asarray(image), affine)
+        cut = threshold or self.spec.threshold
+        if self.spec.input.rank == 3:
+            volume = WindowedCase(case, self.spec)
+            logits = slide(volume.tensor, self.backend.run, self.spec.input.patch, self.spec.input.overlap)
+            return finish_volume(volume, logits, self.spec, cut)[0]
+        sliced = SlicedCase(case, self.spec)
+        assembler = SliceAssembler(sliced, self.spec, cut)
+        for index in range(sliced.count):
+            if not sliced.is_blank(index):
+                assembler.add(index, self.backend.run(sliced.tensor(index)[None])[0])
+        return assembler.finish()[0]
+
+    def _case(self, image: npt.NDArray[Any], affine: npt.ArrayLike | None) -> Case:
+        rank = 2 if affine is None else 3
+        data = image[None] if image.ndim == rank else image
+        channels = len(self.spec.channels)
+        if data.ndim != rank + 1 or data.shape[0] != channels:
+            axes = "H, W" if rank == 2 else "I, J, K"
+            raise GridError(
+                f"an image of shape {image.shape}, wanted ({channels}, {axes})"
+                + (" or without the channel axis" if channels == 1 else ""),
+                "Give channels first; give `affine` with volumes and leave it out with pictures.",
+            )
+        if rank == 2 and self.spec.input.rank == 3:
+            raise GridError("a 3D model needs a volume", "Give the volume's `affine` too.")
+        shape = data.shape[1:]
+        geometry = Geometry.of_pixels(shape) if affine is None else Geometry.of_volume(shape, affine)
+        return Case("array", data, geometry)
+
+
+def load_model(
+    model: PathLike | None = None, *, device: Device = "auto", threads: int | None = None
+) -> Model:
+    """Load a model file, or a bundled model by name; without ``model`` the bundled default.
+
+    Raises:
+        ModelError: Not a segtool model.
+        DeviceError: ``device`` is not there.
+    """
+    return Model(default_model() if model is None else find_model(model), device, threads)
+
+
+def predict(
+    inputs: PathLike | Sequence[PathLike],
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "segtool-output",
+    masks: PathLike | None = None,
+    **options: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
+) -> Report:
+    """Segment a folder of scans, as ``segtool predict`` does.
+
+    Args:
+        inputs: Folders and files.
+        model: A model file or the name of a bundled one.
+        output: Folder of label maps, ``report.json`` and ``report.csv``.
+        masks: Folder of references, where they do not lie beside the scans.
+        **options: Further fields of :class:`~segtool.pipeline.PredictOptions`, such as ``overlay=True``.
+
+    Returns:
+        The report; failed cases are in ``report.failures``.
+
+    Raises:
+        UserError: As the command prints it.
+    """
+    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    base = PredictOptions(
+        model=None if model is None else find_model(model),
+        output=Path(output),
+        scan=ScanOptions(masks=None if masks is None else Path(masks)),
+    )
+    try:
+        chosen = replace(base, **options)
+    except TypeError as error:
+        known = ", ".join(PredictOptions.__dataclass_fields__)
+        raise UsageError(f"segtool.predict: {error}", f"The options are: {known}.") from error
+    return predict_folder([Path(path) for path in paths], chosen)

@@ -1,0 +1,169 @@
+"""``segtool evaluate``: label maps made by anyone, compared with references."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from segtool.evaluation import EvaluateOptions
+    from segtool.report import CaseResult, Report, Structure
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder of label maps (or one file), made by any tool.")
+    ],
+    references: Annotated[Path, typer.Argument(help="Folder of references of the same names (or one file).")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for report.json and report.csv. [default: none]"),
+    ] = None,
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FROM=TO", help="Read value FROM of the predictions as TO, such as 4=3. Repeatable."
+        ),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUES", help="Score these values as one structure: WT=1,2,4. Repeatable."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Score the labels and regions of this model.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse predictions that do not lie on the reference's grid.")
+    ] = False,
+    no_surface: Annotated[
+        bool, typer.Option("--no-surface", help="Skip the distances between surfaces, which take most time.")
+    ] = False,
+) -> None:
+    """Compare label maps with references.
+
+    Gives Dice, IoU, precision, recall, F1, specificity, HD95, normalised surface distance at 1 and 2 mm and
+    the difference of volumes by case and structure; and their means with 95 % bootstrap confidence intervals.
+    Without --labels or --model every label value is a structure, or all of them are "foreground" where
+    predictions and references know but one value each.
+    """
+    from segtool.evaluation import EvaluateOptions
+
+    options = EvaluateOptions(
+        structures=_structures(labels or (), model),
+        label_map=_value_map(label_map or ()),
+        surface=not no_surface,
+        strict=strict,
+    )
+    report = run_evaluate(predictions, references, options, output=output, as_json=json)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _structures(labels: Sequence[str], model: str | None) -> "tuple[Structure, ...] | None":
+    from segtool.report import Structure, structures_of
+
+    if labels and model:
+        raise UsageError("--labels and --model both say what to score", "Give one of them.")
+    if model:
+        from segtool.bundled import find_model
+        from segtool.model_file import read_spec
+
+        return structures_of(read_spec(find_model(model)))
+    found = {}
+    for text in labels:
+        name, _, values = text.partition("=")
+        parts = values.split(",")
+        if not name or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            raise UsageError(f"--labels {text}: wanted NAME=VALUES", "For instance: --labels WT=1,2,4")
+        if name in found:
+            raise UsageError(
+                f"--labels {text}: {name!r} is given twice", f"Give all its values at once: {name}=1,2"
+            )
+        both = tuple(int(part) for part in parts)
+        found[name] = Structure(name, both, both)
+    return tuple(found.values()) or None
+
+
+def _value_map(texts: Sequence[str]) -> dict[int, int]:
+    values: dict[int, int] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not (old.strip().isdecimal() and new.strip().isdecimal()):
+            raise UsageError(f"--label-map {text}: wanted FROM=TO", "For instance: --label-map 4=3")
+        if int(old) in values:
+            raise UsageError(f"--label-map {text}: value {old} is given twice", "Give each value once.")
+        values[int(old)] = int(new)
+    return values
+
+
+def run_evaluate(
+    predictions: Path,
+    references: Path,
+    options: "EvaluateOptions",
+    *,
+    output: Path | None = None,
+    as_json: bool = False,
+) -> "Report":
+    """Evaluate and show it: progress on stderr where it is a terminal, results on stdout.
+
+    Raises:
+        UsageError: Nothing to compare.
+        OutputError: The report cannot be written.
+    """
+    from rich.console import Console
+
+    from segtool.evaluation import EvaluateProgress, evaluate_pairs
+    from segtool.pairing import pair_files
+
+    out = Console(highlight=False, soft_wrap=True)
+
+    def say(text: str) -> None:
+        if not as_json:
+            out.print(text, markup=False)
+
+    def on_case(result: "CaseResult") -> None:
+        for note in result.notes:
+            say(f"note    {result.name}: {note}")
+        if result.status == "failed":
+            say(f"failed  {result.name}: {result.error}")
+
+    pairing = pair_files(predictions, references)
+    pairs = sum(pair.prediction is not None for pair in pairing.pairs)
+    say(f"pairs   {pairs} of {len(pairing.pairs)} references")
+    for remark in pairing.remarks:
+        say(f"note    {remark}")
+    report = evaluate_pairs(pairing, options, EvaluateProgress(on_case, _track))
+    if output is not None:
+        report.write_json(output / "report.json")
+        report.write_csv(output / "report.csv")
+    if as_json:
+        typer.echo(report.to_json())
+        return report
+    report.print_table(out)
+    counts = report.counts
+    where = "" if output is None else f"   {output / 'report.json'}"
+    say(f"done    {counts['done']} of {counts['cases']} in {report.elapsed_s:.1f} s{where}")
+    return report
+
+
+def _track(results: Iterator[Any], what: str, total: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(
+        track(
+            results,
+            what,
+            total=total,
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+    )

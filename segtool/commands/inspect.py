@@ -1,0 +1,225 @@
+"""``segtool inspect``: what the tool sees in a folder of scans, or in a model file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segtool.errors import CaseError, UsageError
+
+if TYPE_CHECKING:
+    from segtool.case import CaseSource, Source
+    from segtool.formats.base import Description
+    from segtool.scan import Problem
+    from segtool.spec import ModelSpec
+
+_PROBLEMS_FOUND = 1
+
+
+def inspect(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Folders and files of scans, or one model file.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Check the scans against this model: a file, or a bundled model's name."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what the tool sees, and every problem with its remedy.
+
+    Of scans: cases, channels, grids, spacing, orientation and the label values of references. Of a model file:
+    its spec. Headers are read, and the voxels of references only. The exit code is 1 where there are problems.
+    """
+    from segtool.bundled import find_model
+    from segtool.commands.model_facts import describe_model, model_text
+    from segtool.commands.show import to_json
+    from segtool.model_file import read_spec
+
+    files = [path for path in paths if path.suffix.lower() == ".onnx"]
+    if files and len(paths) > 1:
+        raise UsageError(f"{files[0]}: a model among {len(paths)} paths", "Give a model file alone.")
+    if files:
+        facts = describe_model(files[0])
+        typer.echo(to_json(facts) if json else model_text(facts))
+        return
+    spec = None if model is None else read_spec(find_model(model))
+    cases, problems = look(paths, spec)
+    if json:
+        typer.echo(to_json({"cases": cases, "problems": [_problem_facts(problem) for problem in problems]}))
+    else:
+        _print_cases(cases, problems)
+    if problems:
+        raise typer.Exit(_PROBLEMS_FOUND)
+
+
+def look(paths: Sequence[Path], spec: "ModelSpec | None") -> tuple[list[dict[str, Any]], list["Problem"]]:
+    """The facts of every case below ``paths``, and all problems.
+
+    Raises:
+        UsageError: Nothing there that segtool reads.
+    """
+    from segtool.scan import ScanOptions, scan
+
+    found = scan(paths, spec, ScanOptions())
+    problems = list(found.problems)
+    return [_case_facts(source, spec, problems) for source in found.cases], problems
+
+
+def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["Problem"]) -> dict[str, Any]:
+    from segtool.formats import get_format
+    from segtool.scan import Problem
+
+    described: dict[str, Description] = {}
+    for name, image in source.channels.items():
+        try:
+            described[name] = get_format(image.format).describe(image)
+        except CaseError as error:
+            problems.append(Problem(source.name, error.problem, error.remedy))
+    problems += _grid_problems(source.name, described)
+    if spec is not None and len(described) == len(source.channels):
+        problems += _channel_problems(source.name, described, spec)
+    first = next(iter(described.values()), None)
+    return {
+        "name": source.name,
+        "format": source.first.format,
+        "channels": {name or "image": _image_facts(one) for name, one in described.items()},
+        "reference": _reference_facts(source.name, source.reference, first, problems),
+        "notes": list(source.notes),
+    }
+
+
+def _image_facts(one: "Description") -> dict[str, Any]:
+    physical = one.geometry.is_physical
+    return {
+        "grid": one.geometry.describe(),
+        "shape": list(one.geometry.shape),
+        "spacing_mm": list(one.geometry.spacing_mm) if physical else None,
+        "orientation": one.geometry.orientation if physical else None,
+        "dtype": one.dtype,
+        "channels": one.channels,
+        "channel_names": list(one.channel_names),
+        "details": list(one.details),
+    }
+
+
+def _grid_problems(case: str, described: dict[str, "Description"]) -> list["Problem"]:
+    """Channels that do not lie on the grid of the first."""
+    from segtool.scan import Problem
+
+    grids = [(name, one.geometry) for name, one in described.items()]
+    return [
+        Problem(
+            case,
+            f"{name} lies on another grid ({grid.describe()}) than {grids[0][0]} ({grids[0][1].describe()})",
+            "`segtool predict` resamples it onto the first, or refuses the case with --strict.",
+        )
+        for name, grid in grids[1:]
+        if not grid.same_grid(grids[0][1])
+    ]
+
+
+def _channel_problems(case: str, described: dict[str, "Description"], spec: "ModelSpec") -> list["Problem"]:
+    """What the model needs and the case lacks."""
+    from segtool.case import UNNAMED
+    from segtool.scan import Problem
+
+    if set(described) == {UNNAMED}:
+        packed = described[UNNAMED]
+        names = packed.channel_names
+        if not names:
+            if packed.channels == len(spec.channels):
+                return []
+            return [
+                Problem(
+                    case,
+                    f"{packed.channels} channels without names, wanted {len(spec.channels)}: "
+                    f"{', '.join(spec.channel_names)}",
+                    "Name the files by channel, or pass --channel NAME=PATTERN to `segtool predict`.",
+                )
+            ]
+    else:
+        names = tuple(described)
+    missing = [
+        channel.name for channel in spec.channels if not any(channel.is_called(name) for name in names)
+    ]
+    return [
+        Problem(
+            case,
+            f"no {channel} image (found: {', '.join(names)})",
+            f"Name the file so that it ends in _{channel}, or pass --channel {channel}=PATTERN.",
+        )
+        for channel in missing
+    ]
+
+
+def _reference_facts(
+    case: str, reference: "Source | None", image: "Description | None", problems: list["Problem"]
+) -> dict[str, Any] | None:
+    """Label values of a reference, which is read; None where there is none."""
+    import numpy as np
+
+    from segtool.formats import get_format
+    from segtool.scan import Problem
+
+    if reference is None:
+        return None
+    try:
+        label_map = get_format(reference.format).read_labels(reference)
+    except CaseError as error:
+        problems.append(Problem(case, error.problem, error.remedy))
+        return None
+    if label_map is None:
+        return None
+    if image is not None and not label_map.geometry.same_grid(image.geometry):
+        problems.append(
+            Problem(
+                case,
+                f"the reference lies on another grid ({label_map.geometry.describe()}) than the image "
+                f"({image.geometry.describe()})",
+                "Give the reference that was drawn on this image.",
+            )
+        )
+    values, counts = np.unique(label_map.labels, return_counts=True)
+    return {
+        "format": reference.format,
+        "grid": label_map.geometry.describe(),
+        "voxels": {str(value): int(count) for value, count in zip(values, counts, strict=True)},
+    }
+
+
+def _problem_facts(problem: "Problem") -> dict[str, str]:
+    return {"where": problem.where, "problem": problem.problem, "remedy": problem.remedy}
+
+
+def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"]) -> None:
+    from segtool.commands.show import print_columns
+
+    rows = [("case", "format", "channel", "type", "grid", "reference")]
+    for case in cases:
+        cells, reference = [case["name"], case["format"]], _reference_text(case["reference"])
+        for channel, image in case["channels"].items():
+            name = " ".join(image["channel_names"]) or (
+                channel if image["channels"] == 1 else f"{image['channels']} channels"
+            )
+            rows.append((*cells, name, image["dtype"], image["grid"], reference))
+            # A case's name and reference stand in its first line only.
+            cells, reference = ["", ""], ""
+    print_columns(rows)
+    for source in cases:
+        for note in source["notes"]:
+            typer.echo(f"note    {source['name']}: {note}")
+    for problem in problems:
+        typer.echo(f"problem {problem}")
+    with_reference = sum(case["reference"] is not None for case in cases)
+    plural = "" if len(cases) == 1 else "s"
+    typer.echo(
+        f"seen    {len(cases)} case{plural}, {with_reference} with a reference, {len(problems)} problems"
+    )
+
+
+def _reference_text(reference: dict[str, Any] | None) -> str:
+    return "-" if reference is None else f"labels {' '.join(reference['voxels'])}"

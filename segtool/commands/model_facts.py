@@ -1,0 +1,89 @@
+"""What a model file says about itself, for ``inspect`` and ``models``."""
+
+from pathlib import Path
+from typing import Any
+
+from segtool.model_file import read_spec, sha256
+from segtool.spec import ModelSpec
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """A model file's spec with its size and checksum.
+
+    Raises:
+        ModelError: Not a model that this version reads.
+    """
+    spec = read_spec(path)
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+        "spec": spec.model_dump(mode="json", by_alias=True),
+    }
+
+
+def model_text(facts: dict[str, Any]) -> str:
+    """The facts of :func:`describe_model` for a reader."""
+    spec = facts["spec"]
+    lines = [
+        f"model      {spec['name']} {spec['version']}",
+        f"file       {facts['path']}  {facts['bytes'] / 1e6:.1f} MB",
+        f"sha256     {facts['sha256']}",
+    ]
+    if spec["description"]:
+        lines.append(f"about      {spec['description']}")
+    for channel in spec["channels"]:
+        also = f"  (also called {', '.join(channel['aliases'])})" if channel["aliases"] else ""
+        lines.append(f"channel    {channel['name']}{also}")
+    lines.append(f"input      {_pairs(spec['input'])}")
+    lines.append(f"intensity  {_pairs(spec['intensity'])}")
+    for label in spec["labels"]:
+        meant = label["reference_values"]
+        source = f"reference values {', '.join(map(str, meant))}" if meant else "any reference value but 0"
+        lines.append(f"label      {label['value']} {label['name']}  ({source})")
+    lines += [
+        f"region     {name} = {' + '.join(map(str, values))}" for name, values in spec["regions"].items()
+    ]
+    lines.append(f"output     {spec['activation']}, threshold {spec['threshold']:g}")
+    lines.append(f"post       {_pairs(spec['postprocess'])}")
+    lines += _tree(spec["provenance"], "")
+    return "\n".join(lines)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_scalar(value)}" for key, value in values.items() if value is not None)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(_scalar(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _tree(values: dict[str, Any], above: str) -> list[str]:
+    """Provenance, one line a leaf, under its path such as ``data.licence``."""
+    lines = []
+    for key, value in values.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            lines += _tree(value, f"{name}.")
+        else:
+            lines.append(f"from       {name}: {_scalar(value)}")
+    return lines
+
+
+def input_text(spec: ModelSpec) -> str:
+    """Such as ``t1ce 2D 256x256`` or ``t1 t1ce t2 flair 3D 128x128x128``."""
+    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    return f"{' '.join(spec.channel_names)} {spec.input.rank}D {'x'.join(str(n) for n in extent)}"
+
+
+def test_dice(spec: ModelSpec) -> float | None:
+    """The mean Dice on the test part that the provenance records, None where it records none.
+
+    Provenance keeps measurements as ``metrics`` by part of the split: ``{"test": {"dice": 0.83}}``.
+    """
+    part = spec.provenance.get("metrics")
+    for key in ("test", "dice"):
+        part = part.get(key) if isinstance(part, dict) else None
+    return float(part) if isinstance(part, int | float) else None

@@ -1,0 +1,193 @@
+"""``segtool predict``: a folder of scans in, label maps and a report out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from segtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segtool.backends.base import Backend
+    from segtool.pipeline import PredictOptions
+    from segtool.report import CaseResult, Report
+    from segtool.scan import Scan
+    from segtool.spec import ModelSpec
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def predict(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Folders (searched recursively) and files.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A model file, or a name from `segtool models`. [default: the bundled one]"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
+        "segtool-output"
+    ),
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of references, where they do not lie beside the scans.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATTERN", help="Which files are a channel, such as t1ce=*_gd.nii.gz. Repeatable."),
+    ] = None,
+    image_dataset: Annotated[str | None, typer.Option(help="HDF5 dataset of the images.")] = None,
+    mask_dataset: Annotated[str | None, typer.Option(help="HDF5 dataset of the references.")] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write pictures: reference green, prediction red.")
+    ] = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also write probability maps.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability above which a voxel is labelled. [default: the model's]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse cases whose images lie on different grids.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Slices the network takes at once.")] = 8,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Segment scans: PNG, JPEG, TIFF, NIfTI, HDF5, MATLAB v7.3 and DICOM.
+
+    Each label map is written in the kind of file, on the grid and with the affine of its scan. Where references
+    are found, the report has Dice, IoU, precision, recall and volume by case, label and region.
+    """
+    from segtool.backends import Device
+    from segtool.bundled import find_model
+    from segtool.pipeline import PredictOptions
+    from segtool.scan import ScanOptions
+
+    if device not in _DEVICES:
+        raise UsageError(f"--device {device}: not a device", f"Choose one of: {', '.join(_DEVICES)}.")
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold {threshold}: not a probability", "Give a number between 0 and 1.")
+    options = PredictOptions(
+        model=None if model is None else find_model(model),
+        output=output,
+        scan=ScanOptions(
+            masks=masks,
+            channels=dict(_channel(text) for text in channel or ()),
+            image_dataset=image_dataset,
+            mask_dataset=mask_dataset,
+        ),
+        threshold=threshold,
+        device=cast("Device", device),
+        batch=batch,
+        threads=threads,
+        overlay=overlay,
+        save_probabilities=save_probabilities,
+        resume=resume,
+        strict=strict,
+    )
+    report = run_predict(inputs, options, as_json=json)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _channel(text: str) -> tuple[str, str]:
+    name, separator, pattern = text.partition("=")
+    if not (name and separator and pattern):
+        raise UsageError(f"--channel {text}: wanted NAME=PATTERN", "For instance: --channel t1ce=*_gd.nii.gz")
+    return name, pattern
+
+
+def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool = False) -> "Report":
+    """Run a prediction and show it: progress on stderr where it is a terminal, results on stdout.
+
+    Raises:
+        UserError: As :func:`segtool.pipeline.predict_folder`.
+    """
+    from rich.console import Console
+
+    from segtool.pipeline import predict_folder
+
+    out = Console(highlight=False, soft_wrap=True)
+    view = _View(out, quiet=as_json)
+    with view:
+        report = predict_folder(inputs, options, view.progress)
+    if as_json:
+        typer.echo(report.to_json())
+        return report
+    report.print_table(out)
+    counts = report.counts
+    finished = counts["done"]
+    rate = f" ({report.elapsed_s / finished:.3g} s a case)" if finished else ""
+    skipped = f", {counts['skipped']} kept from before" if counts["skipped"] else ""
+    out.print(
+        f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}   "
+        f"{options.output / 'report.json'}",
+        markup=False,
+    )
+    return report
+
+
+class _View:
+    """What a person sees while the run goes on."""
+
+    def __init__(self, out: "Console", quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from segtool import pipeline
+
+        self._out, self._quiet = out, quiet
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("segment", total=None, rate="")
+        self.progress = pipeline.Progress(self._start, self._case)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._out.print(text, markup=False)
+
+    def _start(self, spec: "ModelSpec", backend: "Backend", scan: "Scan") -> None:
+        channels, labels = " ".join(spec.channel_names), " ".join(label.name for label in spec.labels)
+        self._say(
+            f"model   {spec.name}  {channels} -> {labels}   "
+            f"{backend.name} {backend.version} {backend.device} {backend.precision}"
+        )
+        kinds: dict[str, int] = {}
+        for case in scan.cases:
+            kinds[case.first.format] = kinds.get(case.first.format, 0) + 1
+        text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        self._say(f"scan    {len(scan.cases)} cases ({text})")
+        for problem in scan.problems:
+            self._say(f"failed  {problem.where}: {problem.problem}. {problem.remedy}")
+        self._bar.update(self._task, total=len(scan.cases))
+
+    def _case(self, result: "CaseResult") -> None:
+        if result.status == "failed":
+            self._say(f"failed  {result.name}: {result.error}")
+        self._bar.advance(self._task)
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, rate=f"{speed:.1f} cases/s" if speed else "")

@@ -1,0 +1,32 @@
+"""How commands print tables and JSON."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows, the first of which is the heading, in columns: a table on a terminal, plain text in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in rows[0]:
+            table.add_column(heading, overflow="fold")
+        for row in rows[1:]:
+            # Text, because a name in brackets is not markup.
+            table.add_row(*(Text(cell) for cell in row))
+        Console(highlight=False).print(table)
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def to_json(value: object) -> str:
+    """Indented JSON text."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,160 @@
+"""The folder that ``segtool demo`` segments: phantom scans as PNG, NIfTI, HDF5 and DICOM, references beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.atomic import atomic_path
+from segtool.phantom import PLANES, phantom_slice, phantom_volume
+
+Float64Array = npt.NDArray[np.float64]
+Volume = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], Float64Array]
+
+_SECOND_HEAD, _THIRD_HEAD = 1, 2  # added to the seed, so that files show different people
+_DICOM_SHAPE, _DICOM_SPACING_MM = (192, 192, 20), (1.2, 1.2, 5.5)
+_UID_ROOT = "2.25."  # UIDs made from a number, which need no registered root (DICOM PS3.5, B.2)
+
+
+def write_demo_folder(folder: Path, seed: int = 0) -> None:
+    """Write about five megabytes of scans and references, the same bytes of pixels for one seed.
+
+    ::
+
+        png/axial.png coronal.png sagittal.png     16-bit, each with NAME_mask.png
+        nifti/head.nii.gz                          thick axial slices, with head_seg.nii.gz
+        hdf5/slice_1.h5 slice_2.h5                 image x and reference y in one file
+        dicom/head/0001.dcm ...                    one series, with head_seg.nii.gz beside the folder
+
+    Args:
+        folder: Made where it does not exist; files of the same names are replaced.
+        seed: Draws the heads.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    for plane in PLANES:
+        image, reference = phantom_slice(seed, plane)
+        _write_png(folder / "png" / f"{plane}.png", image)
+        _write_png(folder / "png" / f"{plane}_mask.png", reference * np.uint8(255))
+    for number in (1, 2):
+        picture = phantom_slice(seed + _SECOND_HEAD + number, size=256)
+        _write_hdf5(folder / "hdf5" / f"slice_{number}.h5", *picture)
+    volume = phantom_volume(seed + _SECOND_HEAD)
+    _write_nifti(folder / "nifti" / "head.nii.gz", volume[0], volume[2])
+    _write_nifti(folder / "nifti" / "head_seg.nii.gz", volume[1], volume[2])
+    series = phantom_volume(seed + _THIRD_HEAD, _DICOM_SHAPE, _DICOM_SPACING_MM)
+    _write_series(folder / "dicom" / "head", series, seed)
+    _write_nifti(folder / "dicom" / "head_seg.nii.gz", series[1], series[2])
+
+
+def _write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, compress_level=1)
+
+
+def _write_hdf5(path: Path, image: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
+    import h5py
+
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("x", data=image, compression="gzip", compression_opts=1)
+        file.create_dataset("y", data=reference, compression="gzip", compression_opts=1)
+
+
+def _write_nifti(path: Path, voxels: npt.NDArray[Any], affine: Float64Array) -> None:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _write_series(folder: Path, volume: Volume, seed: int) -> None:
+    """One DICOM MR series: slices along the third axis, which points to Superior."""
+    voxels, _, affine = volume
+    series = _series_header(affine, seed)
+    for index in range(voxels.shape[2]):
+        # Stored rows run along the second voxel axis, (I, J) -> (rows J, columns I).
+        plane = np.ascontiguousarray(voxels[:, :, index].T).astype("<u2")
+        position = affine[:3, :3] @ [0, 0, index] + affine[:3, 3]
+        _write_instance(folder / f"{index + 1:04d}.dcm", plane, position * [-1, -1, 1], index, series)
+
+
+def _series_header(affine: Float64Array, seed: int) -> dict[str, Any]:
+    """Attributes that all slices share, by keyword. No attribute describes a person.
+
+    DICOM's frame is LPS: x and y point the other way than in the affine's RAS. ImageOrientationPatient holds the
+    direction of growing columns, then of growing rows; PixelSpacing the distance of rows, then of columns.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = affine[:3, :3] / spacing * np.array([[-1], [-1], [1]])
+    return {
+        "PatientName": "PHANTOM",
+        "PatientID": "PHANTOM",
+        "PatientBirthDate": "",
+        "PatientSex": "O",
+        "StudyInstanceUID": _uid(seed, 0),
+        "SeriesInstanceUID": _uid(seed, 1),
+        "FrameOfReferenceUID": _uid(seed, 2),
+        "StudyDate": "",
+        "StudyTime": "",
+        "StudyID": "1",
+        "AccessionNumber": "",
+        "ReferringPhysicianName": "",
+        "Manufacturer": "segtool",
+        "Modality": "MR",
+        "SeriesNumber": 1,
+        "SeriesDescription": "T1 post-contrast phantom",
+        "ScanningSequence": "SE",
+        "SequenceVariant": "NONE",
+        "ScanOptions": "",
+        "MRAcquisitionType": "2D",
+        "EchoTime": 10,
+        "RepetitionTime": 500,
+        "EchoTrainLength": 1,
+        "PositionReferenceIndicator": "",
+        "ImageType": ["DERIVED", "PRIMARY", "OTHER"],
+        "ImageOrientationPatient": [*cosines[:, 0].tolist(), *cosines[:, 1].tolist()],
+        "PixelSpacing": [float(spacing[1]), float(spacing[0])],
+        "SliceThickness": float(spacing[2]),
+        "SpacingBetweenSlices": float(spacing[2]),
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+    }
+
+
+def _write_instance(
+    path: Path, plane: npt.NDArray[Any], position_mm: Float64Array, index: int, series: dict[str, Any]
+) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+    uid = f"{series['SeriesInstanceUID']}{index + 1:03d}"
+    dataset = Dataset()
+    for keyword, value in series.items():
+        setattr(dataset, keyword, value)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, uid
+    dataset.InstanceNumber = index + 1
+    dataset.ImagePositionPatient = [round(float(mm), 6) for mm in position_mm]
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.PixelData = plane.tobytes()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    with atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _uid(seed: int, which: int) -> str:
+    """A UID that belongs to the seed: equal seeds write equal files."""
+    digits = np.random.default_rng([seed, which, 0xD1C0]).integers(10**16, 10**17)
+    return f"{_UID_ROOT}{digits}"

@@ -1,0 +1,186 @@
+"""Scores pairs of label maps: read, map values, bring onto one grid, measure."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool import __version__
+from segtool.align import align_labels
+from segtool.case import LabelMap, Source
+from segtool.errors import CaseError, UnreadableFileError
+from segtool.formats import get_format
+from segtool.pairing import Pair, Pairing
+from segtool.report import CaseResult, Report, Structure, score_case, score_slices
+
+T = TypeVar("T")
+LabelArray = npt.NDArray[Any]
+
+_MOST_WORKERS = 4  # the volumes of this many cases are in memory at once
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What ``segtool evaluate`` can be told.
+
+    Args:
+        structures: What to score; None to find out from the values of all label maps.
+        label_map: Value in predictions to the value that it is read as.
+        surface: Measure distances between surfaces, which takes most of the time.
+        strict: Refuse predictions that would have to be resampled.
+    """
+
+    structures: tuple[Structure, ...] | None = None
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    surface: bool = True
+    strict: bool = False
+
+
+def _silent(results: Iterator[T], _what: str, _total: int) -> Iterator[T]:
+    return results
+
+
+@dataclass(frozen=True)
+class EvaluateProgress:
+    """Told of a run as it goes.
+
+    Args:
+        on_case: Told of each result, in order.
+        track: Wraps an iterator of results, with what is being done and how many there will be.
+    """
+
+    on_case: Callable[[CaseResult], None] = lambda _result: None
+    track: Callable[[Iterator[Any], str, int], Iterator[Any]] = _silent
+
+
+def evaluate_pairs(
+    pairing: Pairing, options: EvaluateOptions, progress: EvaluateProgress | None = None
+) -> Report:
+    """Score all pairs; a pair that cannot be scored becomes a failed row and never stops the others.
+
+    Args:
+        pairing: As :func:`segtool.pairing.pair_files` gives it.
+        options: What to score and how.
+        progress: Told of the run as it goes.
+    """
+    start = time.perf_counter()
+    progress = progress or EvaluateProgress()
+    structures = options.structures or _structures_found(pairing.pairs, options, progress)
+    cases = []
+    results = _in_threads(lambda pair: _evaluate(pair, structures, options), pairing.pairs)
+    for result in progress.track(results, "score", len(pairing.pairs)):
+        cases.append(result)
+        progress.on_case(result)
+    return Report(
+        command="evaluate",
+        tool_version=__version__,
+        cases=tuple(cases),
+        elapsed_s=time.perf_counter() - start,
+        options={
+            "structures": {s.name: [s.prediction_values, s.reference_values] for s in structures},
+            "label_map": options.label_map,
+            "surface": options.surface,
+            "strict": options.strict,
+        },
+        notes=pairing.remarks,
+    )
+
+
+def _in_threads(work: Callable[[Pair], T], pairs: Sequence[Pair]) -> Iterator[T]:
+    """Results in the order of ``pairs``; reading and measuring mostly release Python's lock."""
+    pool = ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1))
+    try:
+        yield from pool.map(work, pairs)
+    finally:
+        # After an interruption the cases that have not begun are not begun any more.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(source: Source) -> LabelMap:
+    label_map = get_format(source.format).read_labels(source)
+    if label_map is None:
+        raise UnreadableFileError(
+            f"{source.path}: holds an image and no label map", "Give the file of the label map."
+        )
+    return label_map
+
+
+def _mapped(labels: LabelArray, values: Mapping[int, int]) -> LabelArray:
+    """``labels`` with every value of ``values`` replaced at once, so that values can be swapped."""
+    if not values:
+        return labels
+    highest = max(int(labels.max()), *values)
+    table = np.arange(highest + 1, dtype=np.min_scalar_type(max(highest, *values.values())))
+    for old, new in values.items():
+        table[old] = new
+    mapped: LabelArray = table[labels]
+    return mapped
+
+
+def _values(labels: LabelArray) -> set[int]:
+    """The values that are not zero. A table of flags is many times quicker than sorting the voxels."""
+    seen = np.zeros(int(labels.max()) + 1, np.bool_)
+    seen[labels] = True
+    return set(np.flatnonzero(seen).tolist()) - {0}
+
+
+def _structures_found(
+    pairs: Sequence[Pair], options: EvaluateOptions, progress: EvaluateProgress
+) -> tuple[Structure, ...]:
+    """One structure a value, or "foreground" where either side knows one value at most."""
+
+    def look(pair: Pair) -> tuple[set[int], set[int]]:
+        if pair.prediction is None:
+            return set(), set()
+        try:
+            predicted = _mapped(_read(pair.prediction).labels, options.label_map)
+            return _values(predicted), _values(_read(pair.reference).labels)
+        except CaseError:
+            return set(), set()  # reported when the pair is scored
+
+    seen = list(progress.track(_in_threads(look, pairs), "look", len(pairs)))
+    predicted, referenced = (set[int]().union(*(side[i] for side in seen)) for i in (0, 1))
+    if len(predicted) <= 1 and len(referenced) <= 1:
+        return (Structure("foreground"),)
+    return tuple(Structure(str(value), (value,), (value,)) for value in sorted(predicted | referenced))
+
+
+def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOptions) -> CaseResult:
+    """Read and score one pair; whatever is wrong with it stands in the result."""
+    seconds = {}
+    try:
+        if pair.prediction is None:
+            raise CaseError(
+                f"no prediction for the reference {pair.reference.path.name}",
+                "Predict it, or take the reference out of the folder.",
+            )
+        start = time.perf_counter()
+        read, reference = _read(pair.prediction), _read(pair.reference)
+        mapped = LabelMap(_mapped(read.labels, options.label_map), read.geometry)
+        prediction, notes = align_labels(
+            mapped, reference.geometry, pair.prediction.path.name, strict=options.strict
+        )
+        seconds["read"] = time.perf_counter() - start
+        start = time.perf_counter()
+        arrays = prediction.labels, reference.labels, reference.geometry, structures
+        if reference.geometry.kind == "stack":
+            scored = CaseResult(pair.name, "done", slices=score_slices(*arrays, surface=options.surface))
+        else:
+            scored = CaseResult(pair.name, "done", scores=score_case(*arrays, surface=options.surface))
+        seconds["score"] = time.perf_counter() - start
+    except CaseError as error:
+        return CaseResult(pair.name, "failed", error=str(error), seconds=seconds)
+    return CaseResult(
+        pair.name,
+        "done",
+        scores=scored.scores,
+        slices=scored.slices,
+        notes=notes,
+        seconds=seconds,
+        geometry=reference.geometry.describe(),
+    )

@@ -1,0 +1,79 @@
+"""MATLAB v7.3 files, which are HDF5 with rows and columns swapped and a header in front."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from segtool.atomic import atomic_path
+from segtool.case import LabelMap, Source
+from segtool.errors import UnreadableFileError
+from segtool.formats.arrays import write_npz
+from segtool.formats.hdf5 import Hdf5Format, write_mask
+from segtool.geometry import Geometry
+
+USER_BLOCK_BYTES = 512
+"""MATLAB keeps its own header before the HDF5 signature."""
+
+# 116 bytes of text, 8 of a subsystem offset that is unused, version 2.0 and the byte order mark: 128 bytes.
+_HEADER = b"MATLAB 7.3 MAT-file, written by segtool. HDF5 schema 1.00 .".ljust(116) + bytes(8) + b"\x00\x02IM"
+
+
+class MatlabFormat(Hdf5Format):
+    """``.mat`` files of version 7.3, such as Cheng's: a struct ``cjdata`` with ``image`` and ``tumorMask``.
+
+    Datasets are found by name as in :class:`Hdf5Format`. MATLAB stores by columns, so HDF5 shows an
+    ``(H, W)`` array as ``(W, H)``; here it is upright again. ``cjdata.PID`` is never read.
+    """
+
+    name: ClassVar[str] = "matlab"
+    suffixes: ClassVar[tuple[str, ...]] = (".mat",)
+    transposed: ClassVar[bool] = True
+
+    def write_labels(self, path: Path, label_map: LabelMap, source: Source) -> None:  # noqa: ARG002 - Protocol
+        """Write ``cjdata.tumorMask`` as MATLAB would, by columns.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            with h5py.File(temporary, "w", userblock_size=USER_BLOCK_BYTES) as file:
+                struct = file.create_group("cjdata")
+                struct.attrs["MATLAB_class"] = np.bytes_("struct")
+                mask = write_mask(struct, "tumorMask", np.swapaxes(label_map.labels, -1, -2))
+                mask.attrs["MATLAB_class"] = np.bytes_(mask.dtype.name)
+            with temporary.open("r+b") as raw:
+                raw.write(_HEADER)
+
+    def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
+        """Always ``.npz``."""
+        return ".npz"
+
+    def write_probabilities(
+        self,
+        path: Path,
+        probabilities: npt.NDArray[np.floating[Any]],
+        geometry: Geometry,  # noqa: ARG002 - Protocol
+        source: Source,  # noqa: ARG002 - Protocol
+    ) -> None:
+        """Write ``(K, *S)`` as float16 into an ``.npz`` file, key ``probabilities``.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        write_npz(path, probabilities)
+
+    def _unreadable(self, path: Path, error: Exception) -> UnreadableFileError:
+        with path.open("rb") as file:
+            is_old = file.read(10) == b"MATLAB 5.0"
+        if is_old:
+            return UnreadableFileError(
+                f"{path}: a MATLAB file of an older version, wanted 7.3",
+                "Save it again in MATLAB with save(file, 'cjdata', '-v7.3').",
+            )
+        return UnreadableFileError(
+            f"{path}: cannot be read as a MATLAB file of version 7.3 ({error})",
+            "It is truncated, corrupt or of another kind: copy it again or save it with '-v7.3'.",
+        )

@@ -1,0 +1,238 @@
+"""From where a case lies to a case in memory: reads, binds channels to the model's, brings all onto one grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.case import UNNAMED, Case, CaseSource, Image, LabelMap, Source
+from segtool.errors import GridError, MissingChannelError, VoxelError
+from segtool.formats import get_format
+from segtool.geometry import Geometry
+from segtool.regrid import fit_channel, fit_reference
+from segtool.scan.names import canonical_channel
+from segtool.spec import ChannelSpec, ModelSpec
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue, ITU-R BT.601."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Channel:
+    """One channel of the model: ``data`` ``(*S)`` on ``geometry``.
+
+    ``image`` and ``index`` say which channel of which file it is, where it is one as it lies.
+    """
+
+    name: str
+    data: npt.NDArray[Any]
+    geometry: Geometry
+    image: Image | None = None
+    index: int = 0
+
+
+def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> Case:
+    """Read a case as a model wants it.
+
+    Channels are bound by name; each file is read once. Images on other grids than the model's first channel are
+    resampled onto it through patient coordinates, and the case's notes say so.
+
+    Args:
+        source: Where the case lies.
+        spec: The model.
+        strict: Refuse whatever would need interpolation.
+
+    Raises:
+        UnreadableFileError: A file is broken.
+        MissingChannelError: The model wants a channel that the case lacks, or that nothing tells apart.
+        GridError: Images that do not fit together.
+        VoxelError: NaN, infinite or constant voxels.
+    """
+    where = f"case {source.name!r}"
+    notes = list(source.notes)
+    if UNNAMED in source.channels and len(source.channels) == 1:
+        channels = _unnamed_channels(_read(source.first), spec, where, notes)
+    else:
+        channels = _named_channels(source, spec, where, notes)
+    for channel in channels:
+        _check_voxels(channel, where)
+    data = _on_one_grid(channels, where, strict, notes)
+    reference = _read_reference(source, channels[0].geometry, where, strict, notes)
+    return Case(source.name, data, channels[0].geometry, reference, tuple(notes))
+
+
+def _read(source: Source) -> Image:
+    return get_format(source.format).read_image(source)
+
+
+def _named_channels(source: CaseSource, spec: ModelSpec, where: str, notes: list[str]) -> list[_Channel]:
+    bound = [_find(channel, tuple(source.channels)) for channel in spec.channels]
+    missing = [c.name for c, name in zip(spec.channels, bound, strict=True) if name is None]
+    if missing:
+        raise _missing(where, missing, source.channels)
+    images: dict[tuple[object, ...], Image] = {}
+    channels = []
+    for wanted, name in zip(spec.channels, bound, strict=True):
+        assert name is not None
+        part = source.channels[name]
+        file = (part.format, part.paths, part.dataset)
+        if file not in images:
+            images[file] = _read(Source(*file))
+        channels.append(_pick(images[file], part, wanted, where, notes))
+    return channels
+
+
+def _find(channel: ChannelSpec, names: Sequence[str]) -> str | None:
+    """The one of ``names`` that means ``channel``: by its own name, by an alias, by a name everybody knows."""
+    known = {canonical_channel(name) for name in (channel.name, *channel.aliases)} - {None}
+    tests = (
+        lambda name: name == channel.name,
+        channel.is_called,
+        lambda name: canonical_channel(name) in known,
+    )
+    return next((name for test in tests for name in names if test(name)), None)
+
+
+def _missing(where: str, missing: Sequence[str], found: Sequence[str] | Any) -> MissingChannelError:
+    names = f"{missing[0]} image" if len(missing) == 1 else f"{', '.join(missing)} images"
+    return MissingChannelError(
+        f"{where} has no {names} (found: {', '.join(found)})",
+        f"Name the files so that they end in _{missing[0]}, or pass --channel {missing[0]}=PATTERN.",
+    )
+
+
+def _pick(image: Image, part: Source, wanted: ChannelSpec, where: str, notes: list[str]) -> _Channel:
+    """The channel of a file that a layout names."""
+    count = len(image.data)
+    if part.index is None:
+        if count == 1:
+            return _Channel(wanted.name, image.data[0], image.geometry, image)
+        name = _find(wanted, image.channel_names)
+        if name is not None:
+            index = image.channel_names.index(name)
+        elif _is_colour(image):
+            return _luminance(image, wanted.name, notes)
+        else:
+            raise _too_many(f"{where}: the {wanted.name} file", count, (wanted.name,))
+    elif count == 1 and part.format == "png":
+        # A picture whose red, green and blue are equal is read as grey: all its channels are that one.
+        index = 0
+    elif part.index < count:
+        index = part.index
+    else:
+        raise MissingChannelError(
+            f"{where}: {wanted.name} should be channel {part.index} of {part.path.name}, which holds {count}",
+            "Correct the channel names in dataset.json.",
+        )
+    return _Channel(wanted.name, image.data[index], image.geometry, image, index)
+
+
+def _unnamed_channels(image: Image, spec: ModelSpec, where: str, notes: list[str]) -> list[_Channel]:
+    """The model's channels in a file whose name says nothing about them."""
+    count, names = len(image.data), spec.channel_names
+    if image.channel_names:
+        found = [_find(channel, image.channel_names) for channel in spec.channels]
+        missing = [name for name, have in zip(names, found, strict=True) if have is None]
+        if missing:
+            raise _missing(where, missing, image.channel_names)
+        order = [image.channel_names.index(name) for name in found if name is not None]
+    elif count == len(names):
+        order = list(range(count))
+        if count > 1:
+            notes.append(f"{count} channels without names were taken as {', '.join(names)}")
+    elif len(names) == 1 and _is_colour(image):
+        return [_luminance(image, names[0], notes)]
+    else:
+        raise _too_many(where, count, names)
+    return [
+        _Channel(name, image.data[index], image.geometry, image, index)
+        for name, index in zip(names, order, strict=True)
+    ]
+
+
+def _too_many(where: str, count: int, names: Sequence[str]) -> MissingChannelError:
+    """Nothing tells which of ``count`` channels the model's ``names`` are."""
+    has = "is one image" if count == 1 else f"holds {count} channels in one file"
+    wants = f"{has}, the model wants {len(names)} ({', '.join(names)})"
+    if count == 1:
+        remedy = f"Give one file a channel, with names that end in {', '.join(f'_{name}' for name in names)}."
+    else:
+        remedy = f"Split it into files whose names end in _{names[0]} and so on, or name its channels in a dataset.json."
+    return MissingChannelError(f"{where} {wants}", remedy)
+
+
+def _is_colour(image: Image) -> bool:
+    return len(image.data) == 3 and not image.geometry.is_physical
+
+
+def _luminance(image: Image, name: str, notes: list[str]) -> _Channel:
+    """Grey as the eye weighs colours, float32."""
+    notes.append("colour picture: its luminance was taken")
+    grey = np.tensordot(_LUMINANCE, image.data.astype(np.float32, copy=False), axes=1)  # (3, *S) -> (*S)
+    return _Channel(name, grey, image.geometry)
+
+
+def _check_voxels(channel: _Channel, where: str) -> None:
+    """NaN and infinity show in the extremes, so that no array of flags is needed.
+
+    Raises:
+        VoxelError: Not finite, or constant.
+    """
+    low, high = channel.data.min(), channel.data.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        nan, bad = int(np.isnan(channel.data).sum()), int((~np.isfinite(channel.data)).sum())
+        kinds = [f"{nan} NaN"] * bool(nan) + [f"{bad - nan} infinite"] * bool(bad - nan)
+        raise VoxelError(
+            f"{where} has {' and '.join(kinds)} {'voxel' if bad == 1 else 'voxels'} in {channel.name}",
+            "Replace them in the file, for instance with 0.",
+        )
+    if low == high:
+        raise VoxelError(
+            f"{where}: every voxel of {channel.name} is {low:g}",
+            "Check that the file holds a scan, or leave it out.",
+        )
+
+
+def _on_one_grid(
+    channels: Sequence[_Channel], where: str, strict: bool, notes: list[str]
+) -> npt.NDArray[Any]:
+    """``(C, *S)`` on the grid of the first channel; a view of the file's array where that is possible."""
+    first = channels[0]
+    if first.image is not None and all(channel.image is first.image for channel in channels):
+        order = [channel.index for channel in channels]
+        if order == list(range(order[0], order[0] + len(order))):
+            return first.image.data[order[0] : order[0] + len(order)]
+        return first.image.data[order]
+    if len(channels) == 1:
+        return first.data[np.newaxis]
+    fitted = [first.data]
+    for channel in channels[1:]:
+        array, said = fit_channel(
+            channel.data,
+            channel.geometry,
+            first.geometry,
+            names=(channel.name, first.name),
+            where=where,
+            strict=strict,
+        )
+        fitted.append(array)
+        notes += said
+    dtype = np.result_type(*fitted)
+    # int32 beside float32 would make float64: twice the memory for digits no scanner measures.
+    narrow = np.dtype(np.float32) if dtype == np.float64 else dtype
+    return np.stack(fitted, dtype=narrow, casting="same_kind")
+
+
+def _read_reference(
+    source: CaseSource, geometry: Geometry, where: str, strict: bool, notes: list[str]
+) -> LabelMap | None:
+    if source.reference is None:
+        return None
+    read = get_format(source.reference.format).read_labels(source.reference)
+    if read is None:
+        return None
+    labels, said = fit_reference(read.labels, read.geometry, geometry, where=where, strict=strict)
+    notes += said
+    return LabelMap(labels, geometry)

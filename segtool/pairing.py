@@ -1,0 +1,168 @@
+"""Pairs the files of a folder of predictions with those of a folder of references, by name."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segtool.case import Source
+from segtool.errors import UsageError
+from segtool.scan.found import Entry
+from segtool.scan.names import is_brain_mask, natural_key, reference_base
+from segtool.scan.references import is_reference
+from segtool.scan.walk import find_entries
+
+_PREDICTION = re.compile(r"(?P<base>.+)[_\-.](?:preds?|predictions?|predicted)", re.IGNORECASE | re.DOTALL)
+_PROBABILITIES = "_probabilities"
+_OVERLAYS = "overlays"
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case; a missing prediction is None."""
+
+    name: str
+    prediction: Source | None
+    reference: Source
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What was found.
+
+    Args:
+        pairs: One a reference, in natural order of their names.
+        lone_predictions: Names of predictions without a reference, which are not scored.
+        notes: What was passed over, and why.
+    """
+
+    pairs: tuple[Pair, ...]
+    lone_predictions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and a line that names the lone predictions."""
+        lone = self.lone_predictions
+        if not lone:
+            return self.notes
+        more = f" and {len(lone) - _NAMES_SHOWN} more" if len(lone) > _NAMES_SHOWN else ""
+        names = ", ".join(lone[:_NAMES_SHOWN])
+        return (*self.notes, f"predictions without a reference, not scored: {names}{more}")
+
+
+def pair_files(predictions: Path, references: Path) -> Pairing:
+    """Pair two folders, searched recursively, or two files.
+
+    A pair has the same path below both folders, else the same file name where it occurs once on either side.
+    The suffix of the format does not count, nor do ``_mask``, ``_seg``, ``_pred`` and their like. Where some
+    files of a folder carry such a word, those without one are scans and are passed over.
+
+    Raises:
+        UsageError: A path does not exist, a file faces a folder, nothing is readable, or nothing pairs.
+    """
+    for path in (predictions, references):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder", "Check the path.")
+    if predictions.is_dir() != references.is_dir():
+        raise UsageError(
+            f"{predictions} and {references} are a file and a folder, wanted two of one kind",
+            "Give two folders or two files.",
+        )
+    found = _entries(predictions), _entries(references)
+    if predictions.is_file():
+        (one,), (other,) = found
+        return Pairing((Pair(_base(other) or other.stem, _source(one), _source(other)),), (), ())
+    notes: list[str] = []
+    predicted = _label_maps(found[0], lambda e: is_reference(e) or _is_prediction(e), "predictions", notes)
+    referenced = _label_maps(found[1], is_reference, "references", notes)
+    pairs, rest, lone = _match(predicted, referenced)
+    if not pairs:
+        raise UsageError(
+            f"no file of {predictions} has the name of a file of {references} "
+            f"(for example {predicted[0].where!r} and {referenced[0].where!r})",
+            "Give predictions the names of their references; suffixes and _mask, _seg, _pred do not matter.",
+        )
+    everything = [Pair(_key(r), _source(p), _source(r)) for p, r in pairs]
+    everything += [Pair(_key(r), None, _source(r)) for r in rest]
+    return Pairing(
+        tuple(sorted(everything, key=lambda pair: natural_key(pair.name))),
+        tuple(sorted((entry.where for entry in lone), key=natural_key)),
+        tuple(notes),
+    )
+
+
+def _entries(path: Path) -> list[Entry]:
+    if path.is_file():
+        return find_entries([path]).entries
+    # Of our own results only the label maps count.
+    found = find_entries([path], path / _OVERLAYS).entries
+    entries = [entry for entry in found if not entry.stem.endswith(_PROBABILITIES)]
+    if not entries:
+        raise UsageError(
+            f"{path}: holds probability maps and no label maps", "Give the folder of label maps."
+        )
+    return entries
+
+
+def _source(entry: Entry) -> Source:
+    return Source(entry.format, entry.paths)
+
+
+def _is_prediction(entry: Entry) -> bool:
+    return _PREDICTION.fullmatch(entry.stem) is not None
+
+
+def _label_maps(
+    entries: Sequence[Entry], is_marked: Callable[[Entry], bool], what: str, notes: list[str]
+) -> list[Entry]:
+    """The entries whose names say that they are label maps, or all of them where no name does."""
+    able = [entry for entry in entries if not is_brain_mask(entry.stem)]
+    chosen = [entry for entry in able if is_marked(entry)] or able
+    if len(chosen) < len(entries):
+        notes.append(
+            f"{len(entries) - len(chosen)} files beside the {what} passed over: scans by their names"
+        )
+    if not chosen:
+        raise UsageError(
+            f"no {what}: {entries[0].where!r} is a mask of the brain", "Give the folder of label maps."
+        )
+    return chosen
+
+
+def _base(entry: Entry) -> str:
+    """The name without ``_seg`` or ``_pred``; empty where the folder names the case."""
+    base = reference_base(entry.stem)
+    if base is not None:
+        return base
+    match = _PREDICTION.fullmatch(entry.stem)
+    return match["base"] if match else entry.stem
+
+
+def _key(entry: Entry) -> str:
+    """Path of the case below the folder: ``P1/seg`` is ``P1``, ``P1/a_mask`` is ``P1/a``."""
+    return "/".join(part for part in (entry.folder, _base(entry)) if part) or entry.stem
+
+
+def _match(
+    predicted: Sequence[Entry], referenced: Sequence[Entry]
+) -> tuple[list[tuple[Entry, Entry]], list[Entry], list[Entry]]:
+    """Pairs, references left over, predictions left over."""
+    pairs: list[tuple[Entry, Entry]] = []
+    left, right = list(predicted), list(referenced)
+    for key_of in (_key, lambda entry: _key(entry).rpartition("/")[2]):
+        mine, theirs = _unique(left, key_of), _unique(right, key_of)
+        both = [(mine[key], theirs[key]) for key in mine if key in theirs]
+        pairs += both
+        paired = {id(entry) for pair in both for entry in pair}
+        left, right = ([e for e in side if id(e) not in paired] for side in (left, right))
+    return pairs, right, left
+
+
+def _unique(entries: Sequence[Entry], key_of: Callable[[Entry], str]) -> dict[str, Entry]:
+    """Entries by key, without the keys that occur twice: nothing tells which of them is meant."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(key_of(entry), []).append(entry)
+    return {key: group[0] for key, group in groups.items() if len(group) == 1}

@@ -1,0 +1,250 @@
+"""The main job: a folder of scans becomes label maps, pictures and a report."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segtool import __version__
+from segtool.atomic import PARTIAL_PREFIX
+from segtool.backends import Device, load_backend
+from segtool.backends.base import Backend
+from segtool.bundled import default_model
+from segtool.case import Case, CaseSource, LabelMap
+from segtool.errors import CaseError, GridError, OutputError, UserError
+from segtool.formats import get_format
+from segtool.loading import load_reference
+from segtool.model_file import read_spec, sha256
+from segtool.overlay import overlay_case
+from segtool.report import CaseResult, Report, Scores, score_case, score_slices, structures_of
+from segtool.scan import Scan, ScanOptions, scan
+from segtool.spec import ModelSpec
+from segtool.stages import Job, StageOptions, Stages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_OUTPUT = Path("segtool-output")
+_BATCH_2D = 8
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What ``segtool predict`` can be told.
+
+    Args:
+        model: The ``.onnx`` file; None for the bundled one.
+        output: Folder of the results.
+        scan: Where references and channels are looked for.
+        threshold: Probability above which a voxel belongs to a label; None for the model's own.
+        device: Where to run.
+        batch: Slices the network takes at once.
+        threads: CPU threads of the engine; None for one a core.
+        overlay: Also write pictures with the contours.
+        save_probabilities: Also write probability maps.
+        resume: Keep results that an earlier run finished.
+        strict: Refuse cases whose images had to be brought onto one grid.
+    """
+
+    model: Path | None = None
+    output: Path = DEFAULT_OUTPUT
+    scan: ScanOptions = field(default_factory=ScanOptions)
+    threshold: float | None = None
+    device: Device = "auto"
+    batch: int = _BATCH_2D
+    threads: int | None = None
+    overlay: bool = False
+    save_probabilities: bool = False
+    resume: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told of a run as it goes; every function is called from several threads."""
+
+    on_start: Callable[[ModelSpec, Backend, Scan], None] = lambda _spec, _backend, _scan: None
+    on_case: Callable[[CaseResult], None] = lambda _result: None
+    on_units: Callable[[int], None] = lambda _count: None
+
+
+def predict_folder(
+    inputs: Sequence[Path], options: PredictOptions, progress: Progress | None = None
+) -> Report:
+    """Segment all cases below ``inputs``; write results and ``report.json`` and ``report.csv``.
+
+    One bad case becomes a failed row of the report and never stops the others.
+
+    Raises:
+        UsageError: Nothing to do.
+        ModelError: The model cannot be used.
+        DeviceError: The device asked for is not there.
+        OutputError: The output folder cannot be written.
+        KeyboardInterrupt: After the report of what was finished has been written.
+    """
+    start = time.perf_counter()
+    progress = progress or Progress()
+    model = options.model or default_model()
+    spec = read_spec(model)
+    found = scan(inputs, spec, options.scan)
+    check_writable(options.output)
+    backend = load_backend(model, options.device, options.threads)
+    progress.on_start(spec, backend, found)
+    run = _Run(spec, options, progress)
+    todo = [source for source in found.cases if not run.already_done(source)]
+    stages = Stages(
+        backend,
+        spec,
+        StageOptions(
+            threshold=options.threshold or spec.threshold,
+            batch=options.batch,
+            strict=options.strict,
+            keep_probabilities=options.save_probabilities,
+        ),
+        run.finish,
+        progress.on_units,
+    )
+    interrupted = False
+    try:
+        stages.run(todo)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        broken = [
+            CaseResult(problem.where, "failed", error=f"{problem.problem}. {problem.remedy}")
+            for problem in found.problems
+        ]
+        report = Report(
+            command="predict",
+            tool_version=__version__,
+            cases=(*broken, *(run.results[s.name] for s in found.cases if s.name in run.results)),
+            elapsed_s=time.perf_counter() - start,
+            model=f"{spec.name} {spec.version}",
+            model_sha256=sha256(model),
+            device=backend.device,
+            engine=f"{backend.name} {backend.version}",
+            precision=backend.precision,
+            options={"threshold": options.threshold or spec.threshold, "strict": options.strict},
+            notes=("interrupted: not all cases were done",) if interrupted else (),
+        )
+        report.write_json(options.output / "report.json")
+        report.write_csv(options.output / "report.csv")
+    return report
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` and try a file in it, before any work is done.
+
+    Raises:
+        OutputError: It cannot be made or written.
+    """
+    trial = folder / f"{PARTIAL_PREFIX}trial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the output folder cannot be written ({error.strerror or error})",
+            "Choose another one with --output.",
+        ) from error
+
+
+class _Run:
+    """What happens to each finished case of one run."""
+
+    def __init__(self, spec: ModelSpec, options: PredictOptions, progress: Progress) -> None:
+        self._spec, self._options, self._progress = spec, options, progress
+        self._structures = structures_of(spec)
+        self._lock = threading.Lock()
+        self.results: dict[str, CaseResult] = {}
+
+    def _target(self, source: CaseSource) -> Path:
+        suffix = get_format(source.first.format).output_suffix(source.first)
+        return self._options.output / f"{source.output_stem}{suffix}"
+
+    def _add(self, result: CaseResult) -> None:
+        with self._lock:
+            self.results[result.name] = result
+        self._progress.on_case(result)
+
+    def already_done(self, source: CaseSource) -> bool:
+        """With ``resume``: True where the result exists, whose scores then join the report."""
+        target = self._target(source)
+        if not (self._options.resume and target.is_file()):
+            return False
+        try:
+            kind = get_format(source.first.format)
+            written = _read_result(kind.output_suffix(source.first), target)
+            reference = load_reference(source, written.geometry, strict=self._options.strict)
+            scores = self._scores(written, reference)
+        except CaseError:
+            return False  # unreadable, so not finished: it is made again
+        self._add(CaseResult(source.name, "skipped", self._relative(target), **scores))
+        return True
+
+    def finish(self, job: Job) -> None:
+        """Write, score and record one case."""
+        source = job.source
+        try:
+            if job.error is not None:
+                raise job.error
+            assert job.case is not None
+            assert job.label_map is not None
+            target = self._write(job, job.case, job.label_map)
+            scores = self._scores(job.label_map, job.case.reference)
+        except UserError as error:
+            self._add(CaseResult(source.name, "failed", error=str(error), seconds=dict(job.seconds)))
+            return
+        self._add(
+            CaseResult(
+                source.name,
+                "done",
+                self._relative(target),
+                notes=job.case.notes,
+                seconds=dict(job.seconds),
+                geometry=job.case.geometry.describe(),
+                **scores,
+            )
+        )
+
+    def _write(self, job: Job, case: Case, label_map: LabelMap) -> Path:
+        source = job.source.first
+        kind, target = get_format(source.format), self._target(job.source)
+        inputs = {p.resolve() for s in job.source.channels.values() for p in s.paths}
+        if job.source.reference is not None:
+            inputs |= {p.resolve() for p in job.source.reference.paths}
+        if target.resolve() in inputs:
+            raise OutputError(
+                f"case {job.source.name!r}: the result would overwrite the scan {target}",
+                "Choose another folder with --output.",
+            )
+        with job.timed("write"):
+            if job.probabilities is not None:
+                suffix = f"_probabilities{kind.probabilities_suffix(source)}"
+                kind.write_probabilities(
+                    target.with_name(job.source.output_stem.name + suffix),
+                    job.probabilities,
+                    case.geometry,
+                    source,
+                )
+            if self._options.overlay:
+                picture = self._options.output / "overlays" / f"{job.source.output_stem}.png"
+                overlay_case(picture, case, label_map)
+            # Last, because this file says that the case is finished.
+            kind.write_labels(target, label_map, source)
+        return target
+
+    def _scores(
+        self, label_map: LabelMap, reference: LabelMap | None
+    ) -> dict[str, Mapping[str, Scores] | Mapping[int, Mapping[str, Scores]]]:
+        labels = None if reference is None else reference.labels
+        if label_map.geometry.kind == "stack":
+            return {"slices": score_slices(label_map.labels, labels, label_map.geometry, self._structures)}
+        return {"scores": score_case(label_map.labels, labels, label_map.geometry, self._structures)}
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._options.output).as_posix()

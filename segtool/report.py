@@ -1,0 +1,262 @@
+"""What became of every case of a run, as JSON, CSV and a table.
+
+Which means the report gives, and of what, is said in :mod:`segtool.summary`.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from segtool.atomic import atomic_path, write_text
+from segtool.scores import FLAGS, MEASURES, Scores, Structure, score_case, score_slices, structures_of
+from segtool.summary import print_summary, summarise
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "CaseResult",
+    "Report",
+    "Scores",
+    "Status",
+    "Structure",
+    "score_case",
+    "score_slices",
+    "structures_of",
+]
+
+SCHEMA = 1
+"""Of the JSON report; raised when a reader of older reports would misread a newer one."""
+
+Status = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What became of one case.
+
+    Args:
+        name: Of the case, free of patient data.
+        status: ``skipped`` cases were finished by an earlier run.
+        output: The result, relative to the output folder.
+        error: For a failed case the one line that says why, remedy included.
+        scores: By structure, of an image or volume.
+        slices: By index and structure, of a stack.
+        notes: What the reader must know, such as "t2 resampled onto t1".
+        seconds: Time spent, by stage.
+        geometry: Of the grid, as ``Geometry.describe`` puts it.
+    """
+
+    name: str
+    status: Status
+    output: str | None = None
+    error: str | None = None
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    slices: Mapping[int, Mapping[str, Scores]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    geometry: str | None = None
+
+    def rows(self) -> Iterator[tuple[str, Mapping[str, Scores]]]:
+        """Name and scores of everything that was scored: the case, or ``name[17]`` for a slice of a stack."""
+        if self.scores:
+            yield self.name, self.scores
+        for index, scores in self.slices.items():
+            yield f"{self.name}[{index}]", scores
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; empty parts are left out."""
+        parts: dict[str, Any] = {
+            "name": self.name,
+            "status": self.status,
+            "output": self.output,
+            "error": self.error,
+            "geometry": self.geometry,
+            "scores": {name: scores.as_dict() for name, scores in self.scores.items()},
+            "slices": {
+                str(index): {name: scores.as_dict() for name, scores in by_name.items()}
+                for index, by_name in self.slices.items()
+            },
+            "notes": list(self.notes),
+            "seconds": dict(self.seconds),
+        }
+        return {key: value for key, value in parts.items() if value not in (None, {}, [])}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run: its cases and how they were made.
+
+    Args:
+        command: Such as ``predict``.
+        tool_version: Of segtool.
+        cases: In the order of the run.
+        elapsed_s: Wall-clock time of the run.
+        model: Name and version of the model, and ``model_sha256`` of its file.
+        device: As the engine reports it; likewise ``engine`` and ``precision``.
+        options: Whatever changes the result, by name.
+        notes: About the run as a whole.
+        seed: Of the bootstrap.
+    """
+
+    command: str
+    tool_version: str
+    cases: tuple[CaseResult, ...]
+    elapsed_s: float
+    model: str | None = None
+    model_sha256: str | None = None
+    device: str | None = None
+    engine: str | None = None
+    precision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def failures(self) -> tuple[CaseResult, ...]:
+        """The cases that failed."""
+        return tuple(case for case in self.cases if case.status == "failed")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cases by status; they add up to ``cases``."""
+        by_status = {
+            status: sum(case.status == status for case in self.cases)
+            for status in ("done", "failed", "skipped")
+        }
+        return {"cases": len(self.cases), **by_status}
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """Time by stage, added up over the cases; stages overlap, so the sum may exceed ``elapsed_s``."""
+        totals: dict[str, float] = {}
+        for case in self.cases:
+            for stage, seconds in case.seconds.items():
+                totals[stage] = totals.get(stage, 0.0) + seconds
+        return totals
+
+    @cached_property
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Means, intervals, medians and standard deviations by structure, of everything scored.
+
+        A slice of a stack counts like a case. Keys are those of the module's docstring, such as
+        ``dice_mean_all``, ``dice_ci95_with_reference`` or ``hd95_mm_median``.
+        """
+        by_structure: dict[str, list[Scores]] = {}
+        for case in self.cases:
+            for _, scores in case.rows():
+                for name, one in scores.items():
+                    by_structure.setdefault(name, []).append(one)
+        return {name: summarise(scores, self.seed) for name, scores in by_structure.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report, ready for JSON; NaN has become None."""
+        head = {
+            "schema": SCHEMA,
+            "tool": "segtool",
+            "tool_version": self.tool_version,
+            "command": self.command,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "device": self.device,
+            "engine": self.engine,
+            "precision": self.precision,
+            "options": dict(self.options),
+            "notes": list(self.notes),
+            "elapsed_s": self.elapsed_s,
+            "stage_seconds": self.stage_seconds,
+            "counts": self.counts,
+            "summary": self.summary,
+            "cases": [case.as_dict() for case in self.cases],
+        }
+        plain: dict[str, Any] = _plain(head)
+        return plain
+
+    def to_json(self) -> str:
+        """:meth:`as_dict` as indented JSON text without NaN."""
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def write_json(self, path: Path) -> None:
+        """Write :meth:`to_json`, whole or not at all.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        write_text(path, self.to_json() + "\n")
+
+    def write_csv(self, path: Path) -> None:
+        """Write one row a case and structure, whole or not at all.
+
+        Undefined numbers are empty cells, and text that a spreadsheet would run as a formula starts with
+        ``'``.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        text = io.StringIO()
+        rows = list(self._csv_rows())
+        used = {key for row in rows for key in row}
+        columns = ["case", "structure", "status"]
+        columns += [name for name in (*MEASURES, *FLAGS) if name in used]
+        columns += ["output", "geometry", "notes", "error"]
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+    def _csv_rows(self) -> Iterator[dict[str, Any]]:
+        for case in self.cases:
+            common = {
+                "status": case.status,
+                "output": case.output,
+                "geometry": case.geometry,
+                "notes": "; ".join(case.notes),
+                "error": case.error,
+            }
+            rows = list(case.rows())
+            if not rows:
+                yield {"case": case.name, **common}
+            for name, by_structure in rows:
+                for structure, scores in by_structure.items():
+                    yield {"case": name, "structure": structure, **scores.as_dict(), **common}
+
+    def print_table(self, console: "Console") -> None:
+        """Print the means by structure; fits 80 columns. Prints nothing where nothing was scored."""
+        print_summary(console, self.summary)
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """What JSON can say: NaN and infinity become None, numpy's numbers Python's, anything else text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
+
+
+def _cell(value: object) -> str:
+    """One cell of a spreadsheet."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return str(value)

@@ -1,0 +1,89 @@
+"""What a scan is asked, what it finds, and the files it works on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segtool.case import CaseSource
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something found that cannot become a case, or not a whole one.
+
+    Args:
+        where: The file or the case.
+        problem: What is wrong, without a final full stop.
+        remedy: What to do about it, as a sentence.
+    """
+
+    where: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.where}: {self.problem}. {self.remedy}".split())
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The cases in natural order of their names, and what did not become one."""
+
+    cases: tuple[CaseSource, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What the user says about the files.
+
+    Args:
+        masks: Folder (or file) of references; those beside the scans then count for nothing.
+        channels: Channel name to a pattern on the file name: a glob where it has a wildcard, otherwise text
+            that the name contains; compared without case. Comes before every name that segtool knows.
+        image_dataset: Dataset of the image in HDF5 and MATLAB files, None to find it.
+        mask_dataset: Dataset of the reference in HDF5 and MATLAB files, None to find it.
+    """
+
+    masks: Path | None = None
+    channels: Mapping[str, str] = field(default_factory=dict)
+    image_dataset: str | None = None
+    mask_dataset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image file, or one DICOM series, below an input.
+
+    Args:
+        root: The input folder with links resolved and ``/`` between parts; for an input file the folder that
+            holds it.
+        folder: Path of the file's folder below ``root`` with ``/`` between parts; empty for ``root`` itself.
+        stem: The file's name without its suffix.
+        suffix: Lower-case; empty for a DICOM series.
+        format: Key of :data:`segtool.formats.FORMATS`.
+        paths: The file, or the files of the series in natural order.
+    """
+
+    root: str
+    folder: str
+    stem: str
+    suffix: str
+    format: str
+    paths: tuple[Path, ...]
+
+    @property
+    def root_name(self) -> str:
+        """The input folder's own name."""
+        return self.root.rpartition("/")[2]
+
+    @property
+    def directory(self) -> str:
+        """The absolute folder of the file."""
+        return f"{self.root}/{self.folder}" if self.folder else self.root
+
+    @property
+    def where(self) -> str:
+        """How messages call the file."""
+        name = self.paths[0].name if self.suffix else self.stem
+        return f"{self.folder}/{name}" if self.folder else name

@@ -1,0 +1,153 @@
+"""Takes file names apart: channel tokens, reference suffixes, folders with a role, natural order."""
+
+import fnmatch
+import re
+from collections.abc import Mapping
+
+from segtool.case import UNNAMED
+from segtool.spec import ModelSpec
+
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "t1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "t1native", "t1precontrast"),
+    "t1ce": (
+        *("t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce", "t1wgd", "t1wgad", "t1wpost", "t1cgd"),
+        *("t1contrast", "t1wcontrast", "t1postcontrast", "t1wc", "t1km"),
+    ),
+    "t2": ("t2", "t2w"),
+    "flair": ("flair", "t2f", "fla", "t2flair", "t2wflair"),
+}
+"""Canonical channel to the names it goes by, lower-case and without separators (``T1_Gd`` is ``t1gd``)."""
+
+_CANONICAL = {alias: channel for channel, aliases in _ALIASES.items() for alias in aliases}
+
+_TREATMENTS = frozenset({"subtrmeandivstd", "n4", "bet", "brain", "stripped", "norm", "reg", "registered"})
+"""Words that follow a channel token to say what was done to the image (``T1c_subtrMeanDivStd``)."""
+
+_REFERENCES = r"masks?|seg|segmentations?|labels?|gt|otmulticlass"
+_REFERENCE = re.compile(rf"(?:(?P<base>.+)[_\-.])?(?:{_REFERENCES})", re.IGNORECASE | re.DOTALL)
+_BRAIN_MASK = re.compile(r"(?:.*[_\-.])?brain[_\-.]?mask", re.IGNORECASE | re.DOTALL)
+_ROLE = re.compile(
+    r"(?:(?P<image>images?|imgs?|scans?)|(?:labels?|masks?|segmentations?|segs?|gt))[_\-]?(?P<part>tr|ts|val)?",
+    re.IGNORECASE,
+)
+_SEPARATORS = "_-. "
+_PARTS = re.compile(r"[^_\-. ]+")
+_DIGITS = re.compile(r"(\d+)")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/\ud800-\udfff]')
+
+
+def _folded(name: str) -> str:
+    """Lower-case letters and digits only."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def canonical_channel(name: str) -> str | None:
+    """``t1``, ``t1ce``, ``t2`` or ``flair`` where ``name`` is a known name of it, in any case; else None."""
+    return _CANONICAL.get(_folded(name))
+
+
+def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
+    """Sort key that counts: ``slice 2`` comes before ``slice 10``. Case decides only between equals."""
+    parts: list[str | int] = list(_DIGITS.split(text.casefold()))
+    parts[1::2] = [int(digits) for digits in parts[1::2]]
+    return tuple(parts), text
+
+
+def safe_part(text: str) -> str:
+    """``text`` as one part of a path on every system: no separators, no ``..``, no trailing dots."""
+    return _UNSAFE.sub("_", text).rstrip(". ").lstrip(" ") or "_"
+
+
+def reference_base(stem: str) -> str | None:
+    """What precedes ``_mask``, ``-seg`` and their like; empty where nothing does; None for other names."""
+    match = _REFERENCE.fullmatch(stem)
+    return (match["base"] or "") if match else None
+
+
+def is_brain_mask(stem: str) -> bool:
+    """True for masks of the brain, which are neither a scan nor a reference."""
+    return _BRAIN_MASK.fullmatch(stem) is not None
+
+
+def folder_role(name: str) -> tuple[str, str] | None:
+    """``("image", "tr")`` for ``imagesTr``, ``("reference", "")`` for ``masks``; None for other folders."""
+    match = _ROLE.fullmatch(name)
+    if match is None:
+        return None
+    return "image" if match["image"] else "reference", (match["part"] or "").lower()
+
+
+class ChannelNames:
+    """Tells the channel of a file from its name.
+
+    Args:
+        spec: The model whose channel names and aliases count beside the built-in ones, before them.
+        patterns: As ``ScanOptions.channels``.
+    """
+
+    def __init__(self, spec: ModelSpec | None, patterns: Mapping[str, str]) -> None:
+        self._spec: dict[str, str] = {}
+        for channel in spec.channels if spec else ():
+            for name in (*channel.aliases, channel.name):
+                self._spec[_folded(name)] = channel.name
+        self._patterns = [(self.resolve(name), _pattern(text)) for name, text in patterns.items()]
+
+    def known(self, name: str) -> str | None:
+        """The model's or the canonical name of the channel called ``name``; None where nobody knows it."""
+        folded = _folded(name)
+        return self._spec.get(folded) or _CANONICAL.get(folded)
+
+    def resolve(self, name: str) -> str:
+        """As :meth:`known`, else ``name`` itself."""
+        return self.known(name) or name
+
+    def by_pattern(self, stem: str, suffix: str) -> list[tuple[str, str]]:
+        """``(base, channel)`` for each of the user's patterns that the name matches."""
+        found = []
+        for channel, pattern in self._patterns:
+            # A glob that says nothing about the suffix is meant for the name without it.
+            match = pattern.fullmatch(stem + suffix) or pattern.fullmatch(stem)
+            if match:
+                base = "".join(match.groups())
+                found.append((_tidy(base.removesuffix(suffix) if suffix else base), channel))
+        return found
+
+    def split(self, stem: str) -> tuple[str, str]:
+        """``(base, channel)``: ``("P1", "t1ce")`` for ``P1_T1c``, ``(stem, UNNAMED)`` without a token."""
+        parts = [(match.start(), match.group()) for match in _PARTS.finditer(stem)]
+        while len(parts) > 1 and parts[-1][1].casefold() in _TREATMENTS:
+            parts.pop()
+        # Two parts first: the ce of P1_t1_ce says more than a t1 alone.
+        if len(parts) > 1 and self.known(parts[-2][1]):
+            channel = self.known(parts[-2][1] + parts[-1][1])
+            if channel:
+                return stem[: parts[-2][0]].rstrip(_SEPARATORS), channel
+        channel = self.known(parts[-1][1]) if parts else None
+        return (stem[: parts[-1][0]].rstrip(_SEPARATORS), channel) if channel else (stem, UNNAMED)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A regular expression whose groups are what a glob leaves open, or what surrounds plain text."""
+    if not any(sign in text for sign in "*?["):
+        return re.compile(rf"(.*?){re.escape(text)}(.*)", re.IGNORECASE | re.DOTALL)
+    parts = re.findall(r"\*|\?|\[!?\]?[^\]]*\]|.", text, re.DOTALL)
+    pieces = (
+        "(.*)" if part == "*" else f"({_glob_piece(part)})" if part[0] in "?[" else re.escape(part)
+        for part in parts
+    )
+    return re.compile("".join(pieces), re.IGNORECASE | re.DOTALL)
+
+
+def _glob_piece(part: str) -> str:
+    """The regular expression of ``?`` or a set; a lone ``[`` is itself, as in :mod:`fnmatch`."""
+    if part == "?":
+        return "."
+    if part == "[":
+        return r"\["
+    translated = fnmatch.translate(part)
+    return translated[translated.index("[") : translated.rindex("]") + 1]
+
+
+def _tidy(base: str) -> str:
+    """What is left of a name after its channel is cut out, without the separators at the seam."""
+    return re.sub(r"([_\-. ])[_\-. ]+", r"\1", base).strip(_SEPARATORS)

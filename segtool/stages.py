@@ -1,0 +1,338 @@
+"""read | preprocess | infer | postprocess | write, overlapped: the threads behind :mod:`segtool.pipeline`.
+
+Reader threads load cases and make network inputs; the calling thread runs the network, filling batches across
+files and cases; writer threads turn logits into label maps, files, pictures and scores. The engine and the
+codecs release Python's lock, so the stages truly overlap. Byte-bounded queues between them keep memory flat.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.backends.base import Backend
+from segtool.case import Case, CaseSource, LabelMap
+from segtool.errors import GridError, UserError, VoxelError
+from segtool.loading import load_case
+from segtool.overlap import ByteBudget, ByteQueue, Stopped
+from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.preprocess import SlicedCase, WindowedCase
+from segtool.sliding_window import slide
+from segtool.spec import ModelSpec
+
+AnyArray = npt.NDArray[Any]
+
+_MIB = 2**20
+_CASES_BYTES = 512 * _MIB  # cases in memory at once, whatever their number; a single larger case is let through
+_READY_BYTES = 64 * _MIB
+_LOGITS_BYTES = 64 * _MIB
+_PATIENCE_S = 0.02  # how long a part-filled batch waits for more slices before it runs as it is
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How the stages run; what they do with a result is the caller's."""
+
+    threshold: float
+    batch: int
+    readers: int = 1
+    writers: int = 1
+    strict: bool = False
+    keep_probabilities: bool = False
+
+
+@dataclass(eq=False)
+class Job:
+    """One case on its way through the stages."""
+
+    order: int
+    source: CaseSource
+    case: Case | None = None
+    label_map: LabelMap | None = None
+    probabilities: npt.NDArray[np.float16] | None = None
+    error: UserError | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    assembler: SliceAssembler | None = None
+    windowed: WindowedCase | None = None
+    waiting_for: int = 1  # answers of the network, and one more until all its inputs are made
+    held_bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall-clock time to ``seconds[stage]``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self.lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+
+
+class Finish(Protocol):
+    """What the caller does with a finished or failed job; called in a writer thread."""
+
+    def __call__(self, job: Job) -> None:
+        """Write, score and report ``job``; raise nothing that concerns this case alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A slice ``(C, h, w)``, or a whole volume where ``index`` is None."""
+
+    job: Job
+    index: int | None
+    tensor: AnyArray
+
+
+@dataclass(frozen=True)
+class _Output:
+    job: Job
+    index: int | None
+    logits: AnyArray
+
+
+class Stages:
+    """Runs cases through the stages.
+
+    Args:
+        backend: The loaded model.
+        spec: Its spec.
+        options: Sizes and switches.
+        finish: Called once for every case, done or failed, in a writer thread.
+        on_units: Told how many slices or windows the network has just done.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        options: StageOptions,
+        finish: Finish,
+        on_units: Callable[[int], None] | None = None,
+    ) -> None:
+        self._backend, self._spec, self._options, self._finish = backend, spec, options, finish
+        self._on_units = on_units or (lambda _count: None)
+        self._ready: ByteQueue[_Input] = ByteQueue(_READY_BYTES)
+        self._answers: ByteQueue[_Output] = ByteQueue(_LOGITS_BYTES)
+        self._memory = ByteBudget(_CASES_BYTES)
+        self._sources_lock = threading.Lock()
+        self._bug: BaseException | None = None
+
+    def run(self, sources: Sequence[CaseSource]) -> None:
+        """Run all cases; returns when each has been finished.
+
+        Raises:
+            KeyboardInterrupt: As it came; cases that were not finished are left out.
+        """
+        self._sources = iter([Job(order, source) for order, source in enumerate(sources)])
+        readers = [self._thread(self._read) for _ in range(self._options.readers)]
+        writers = [self._thread(self._write) for _ in range(self._options.writers)]
+        closer = self._thread(lambda: self._close_after(readers))
+        try:
+            self._infer()
+            self._answers.close()
+            for thread in (closer, *writers):
+                thread.join()
+        except Stopped:
+            pass
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            if self._bug is not None:
+                self._stop()
+            for thread in (*readers, closer, *writers):
+                thread.join()
+        if self._bug is not None:
+            raise self._bug
+
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except Stopped:
+                pass
+            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+                self._bug = error
+                self._stop()
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def _stop(self) -> None:
+        self._ready.stop()
+        self._answers.stop()
+        self._memory.stop()
+
+    def _close_after(self, readers: Sequence[threading.Thread]) -> None:
+        for reader in readers:
+            reader.join()
+        self._ready.close()
+
+    # Reading
+
+    def _read(self) -> None:
+        while True:
+            with self._sources_lock:
+                job = next(self._sources, None)
+            if job is None:
+                return
+            try:
+                self._load(job)
+                self._feed(job)
+            except UserError as error:
+                job.error = error
+            self._answered(job)
+
+    def _load(self, job: Job) -> None:
+        with job.timed("read"):
+            case = load_case(job.source, self._spec, strict=self._options.strict)
+        volume_model = self._spec.input.rank == 3
+        if volume_model and case.geometry.kind != "volume":
+            raise GridError(
+                f"case {job.source.name!r} is a {case.geometry.kind} ({case.geometry.describe()}), the model wants volumes",
+                "Use a 2D model for pictures, see `segtool models`.",
+            )
+        # A 3D network's input is a float32 copy of the case; a 2D network's inputs are made slice by slice.
+        voxels = case.data.size
+        held = case.data.nbytes + (voxels * 4 if volume_model else voxels // case.data.shape[0])
+        self._memory.acquire(held)
+        job.held_bytes, job.case = held, case
+
+    def _feed(self, job: Job) -> None:
+        assert job.case is not None
+        if self._spec.input.rank == 3:
+            with job.timed("preprocess"):
+                job.windowed = WindowedCase(job.case, self._spec)
+            self._put(_Input(job, None, job.windowed.tensor))
+            return
+        sliced = SlicedCase(job.case, self._spec)
+        job.assembler = SliceAssembler(
+            sliced, self._spec, self._options.threshold, self._options.keep_probabilities
+        )
+        for index in range(sliced.count):
+            with job.timed("preprocess"):
+                tensor = None if sliced.is_blank(index) else sliced.tensor(index)
+            if tensor is not None:
+                self._put(_Input(job, index, tensor))
+
+    def _put(self, item: _Input) -> None:
+        with item.job.lock:
+            item.job.waiting_for += 1
+        self._ready.put(item, item.tensor.nbytes)
+
+    # Inference
+
+    def _infer(self) -> None:
+        batch: list[_Input] = []
+        while True:
+            try:
+                item = self._ready.get(_PATIENCE_S if batch else None)
+            except TimeoutError:
+                self._run_slices(batch)
+                batch = []
+                continue
+            if item is None:
+                break
+            if item.index is None:
+                self._run_volume(item)
+                continue
+            batch.append(item)
+            if len(batch) == self._options.batch:
+                self._run_slices(batch)
+                batch = []
+        if batch:
+            self._run_slices(batch)
+
+    def _run_slices(self, batch: list[_Input]) -> None:
+        xp = self._backend.xp
+        start = time.perf_counter()
+        logits = self._backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
+        if xp is not np:
+            logits = logits.get()
+        share = (time.perf_counter() - start) / len(batch)
+        for item, answer in zip(batch, logits, strict=True):
+            with item.job.lock:
+                item.job.seconds["infer"] = item.job.seconds.get("infer", 0.0) + share
+            self._answers.put(_Output(item.job, item.index, answer), answer.nbytes)
+        self._on_units(len(batch))
+
+    def _run_volume(self, item: _Input) -> None:
+        assert self._spec.input.rank == 3
+        before = 0
+
+        def report(done: int, _total: int) -> None:
+            nonlocal before
+            self._on_units(done - before)
+            before = done
+
+        with item.job.timed("infer"):
+            logits = slide(
+                item.tensor,
+                self._backend.run,
+                self._spec.input.patch,
+                self._spec.input.overlap,
+                xp=self._backend.xp,
+                on_window=report,
+            )
+            if self._backend.xp is not np:
+                logits = logits.get()
+        self._answers.put(_Output(item.job, None, logits), logits.nbytes)
+
+    # Writing
+
+    def _write(self) -> None:
+        while (output := self._answers.get()) is not None:
+            job = output.job
+            if job.error is None:
+                try:
+                    self._take(job, output.index, output.logits)
+                except UserError as error:
+                    job.error = error
+            self._answered(job)
+
+    def _take(self, job: Job, index: int | None, logits: AnyArray) -> None:
+        if not np.isfinite(logits).all():
+            raise VoxelError(
+                f"case {job.source.name!r}: the network answered NaN or infinity",
+                "Check the scan's intensities with `segtool inspect`, or use an FP32 model.",
+            )
+        with job.timed("postprocess"):
+            if index is not None:
+                assert job.assembler is not None
+                job.assembler.add(index, logits)
+                return
+            assert job.windowed is not None
+            job.label_map, job.probabilities = finish_volume(
+                job.windowed, logits, self._spec, self._options.threshold, self._options.keep_probabilities
+            )
+
+    def _answered(self, job: Job) -> None:
+        """Count one answer; the last one finishes the case, in whichever thread it arrives."""
+        with job.lock:
+            job.waiting_for -= 1
+            if job.waiting_for:
+                return
+        self._complete(job)
+
+    def _complete(self, job: Job) -> None:
+        try:
+            if job.error is None and job.assembler is not None:
+                with job.timed("postprocess"):
+                    job.label_map, job.probabilities = job.assembler.finish()
+            self._finish(job)
+        finally:
+            job.case = job.label_map = job.probabilities = job.assembler = job.windowed = None
+            if job.held_bytes:
+                self._memory.release(job.held_bytes)
+
+

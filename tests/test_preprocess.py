@@ -1,0 +1,184 @@
+"""The one preprocessing, forth and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segtool.case import Case
+from segtool.geometry import ORIENTATIONS, Geometry
+from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.preprocess import Placement, SlicedCase, WindowedCase, nonzero_box, normalise, slice_orientation
+from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
+
+
+def make_spec(**changes: object) -> ModelSpec:
+    parts = {
+        "name": "m",
+        "channels": (ChannelSpec(name="t1ce"),),
+        "labels": (LabelSpec(name="tumour", value=1),),
+        "input": SliceSpec(size=(16, 16)),
+        "intensity": IntensitySpec(kind="none"),
+    }
+    return ModelSpec(**(parts | changes))
+
+
+VALUES = np.array([[0, 2, 4], [0, 6, 100]], np.int16)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"kind": "none"}, [[0, 2, 4], [0, 6, 100]]),
+        ({"kind": "minmax"}, [[0, 0.02, 0.04], [0, 0.06, 1]]),
+        # Over 2 4 6 100: mean 28, deviation sqrt((26² + 24² + 22² + 72²) / 4) = sqrt(1730).
+        ({"kind": "zscore", "background": "zero"}, (np.array([[28, 2, 4], [28, 6, 100]]) - 28) / 1730**0.5),
+        ({"kind": "zscore", "foreground": "nonzero"}, (VALUES - 28.0) / 1730**0.5),
+        # Above 5: 6 and 100, mean 53, deviation 47.
+        ({"kind": "zscore", "foreground": "above", "foreground_fraction": 0.05}, (VALUES - 53.0) / 47),
+        # The ranks nearest to 0 and 80 % of six values are the 1st and 5th: clipped to [0, 6].
+        ({"kind": "minmax", "percentiles": (0, 80)}, [[0, 2 / 6, 4 / 6], [0, 1, 1]]),
+    ],
+)
+def test_normalisation_by_hand(rule: dict[str, object], expected: np.ndarray) -> None:
+    np.testing.assert_allclose(normalise(VALUES, IntensitySpec(**rule)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "minmax"])
+def test_a_constant_image_becomes_zero(kind: str) -> None:
+    assert (normalise(np.full((3, 3), 7), IntensitySpec(kind=kind)) == 0).all()
+
+
+def test_normalising_leaves_the_case_untouched() -> None:
+    image = VALUES.astype(np.float32)
+    normalise(image, IntensitySpec())
+    np.testing.assert_array_equal(image, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("native", "spacing", "inner", "offset"),
+    [
+        ((32, 32), (1, 1), (16, 16), (0, 0)),
+        ((32, 16), (1, 1), (16, 8), (0, 4)),
+        ((10, 20), (2, 1), (16, 16), (0, 0)),
+        ((100, 1), (1, 1), (16, 1), (0, 7)),
+    ],
+)
+def test_letterbox_keeps_the_aspect_ratio_in_mm(
+    native: tuple[int, int], spacing: tuple[float, float], inner: tuple[int, int], offset: tuple[int, int]
+) -> None:
+    placement = Placement.fit(native, spacing, SliceSpec(size=(16, 16)))
+    assert (placement.inner, placement.offset) == (inner, offset)
+
+
+def straight(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> Geometry:
+    return Geometry.of_volume(shape, np.diag([*spacing, 1]))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "plane", "orientation"),
+    [
+        (straight((9, 9, 9), (1, 1, 5)), "acquired", "SPL"),
+        (straight((9, 9, 9), (1, 5, 1)), "acquired", "PIL"),
+        (straight((9, 9, 9), (5, 1, 1)), "acquired", "LIP"),
+        (straight((9, 9, 9), (1, 1, 1)), "acquired", "SPL"),
+        (straight((9, 4, 9), (1, 1, 1)), "acquired", "PIL"),
+        (straight((9, 4, 9), (1, 1, 1)), "sagittal", "LIP"),
+    ],
+)
+def test_volumes_are_cut_across_their_widest_spacing(geometry: Geometry, plane: str, orientation: str) -> None:
+    assert slice_orientation(geometry, SliceSpec(size=(16, 16), plane=plane)) == orientation
+
+
+def test_axial_slices_hang_with_the_nose_up_and_the_left_side_on_the_right() -> None:
+    data = np.zeros((1, 8, 8, 2), np.float32)
+    data[0, 1, 6, 1] = 1  # RAS: right half would be x > 0; index 1 of 8 lies on the left, index 6 is anterior
+    affine = np.eye(4)
+    affine[:3, 3] = -3.5
+    sliced = SlicedCase(Case("a", data, Geometry.of_volume((8, 8, 2), affine)), make_spec())
+    row, column = np.argwhere(sliced.slices[0, 1])[0]
+    assert row < 4 < column
+
+
+def test_padding_holds_the_lowest_value_of_the_slice() -> None:
+    case = Case("a", np.arange(5, 13).reshape(1, 4, 2), Geometry.of_pixels((4, 2)))
+    tensor = SlicedCase(case, make_spec()).tensor(0)
+    assert (tensor[0, :, :4] == tensor[0, :, 4:12].min()).all()
+
+
+def test_blank_slices_are_recognised() -> None:
+    data = np.zeros((1, 2, 4, 4))
+    data[0, 1, 2, 2] = 1
+    sliced = SlicedCase(Case("a", data, Geometry.of_pixels((2, 4, 4))), make_spec())
+    assert [sliced.is_blank(i) for i in range(2)] == [True, False]
+
+
+def test_targets_take_the_reference_values_of_each_label() -> None:
+    labels = (LabelSpec(name="a", value=1, reference_values=(1, 4)), LabelSpec(name="b", value=2, reference_values=(2,)))
+    case = Case("a", np.ones((1, 16, 16)), Geometry.of_pixels((16, 16)))
+    reference = np.zeros((16, 16), np.uint8)
+    reference[0, :4] = [1, 2, 4, 3]
+    target = SlicedCase(case, make_spec(labels=labels)).target(reference, 0)
+    assert target[:, 0, :4].tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
+
+
+def test_the_box_holds_every_voxel_that_is_not_zero_in_any_channel() -> None:
+    data = np.zeros((2, 5, 6, 7))
+    data[0, 1, 2, 3] = data[1, 3, 2, 6] = -1
+    assert nonzero_box(data) == (slice(1, 4), slice(2, 3), slice(3, 7))
+    assert nonzero_box(np.zeros((1, 2, 3, 4))) == (slice(0, 2), slice(0, 3), slice(0, 4))
+
+
+@st.composite
+def volumes(draw: st.DrawFn) -> tuple[Geometry, np.ndarray]:
+    shape = draw(st.tuples(*[st.integers(3, 9)] * 3))
+    spacing = draw(st.tuples(*[st.sampled_from([0.7, 1.0, 3.0])] * 3))
+    base = straight(shape, spacing)
+    geometry = base.moved(base.reorientation_to(draw(st.sampled_from(sorted(ORIENTATIONS)))))
+    seed = draw(st.integers(0, 99))
+    return geometry, (np.random.default_rng(seed).random(geometry.shape) > 0.7).astype(np.uint8)
+
+
+@settings(deadline=None)
+@given(volumes())
+def test_a_2d_label_map_overlays_its_volume_exactly_in_any_orientation(case: tuple[Geometry, np.ndarray]) -> None:
+    # A network that copies its input, at the input's own resolution, must give the mask back, voxel by voxel.
+    geometry, mask = case
+    spec = make_spec(input=SliceSpec(size=(64, 64), fit="stretch"))
+    sliced = SlicedCase(Case("a", mask[None], geometry), spec)
+    scale = Placement(sliced.placement.native, sliced.placement.native, sliced.placement.native, (0, 0))
+    sliced.placement = scale
+    assembler = SliceAssembler(sliced, spec, 0.5, keep_probabilities=True)
+    for index in range(sliced.count):
+        assembler.add(index, sliced.tensor(index) - 0.5)
+    labels, probabilities = assembler.finish()
+    np.testing.assert_array_equal(labels.labels, mask)
+    assert labels.geometry is geometry
+    assert probabilities is not None
+    np.testing.assert_array_equal(probabilities[0] > 0.5, mask == 1)
+
+
+@settings(deadline=None)
+@given(volumes(), st.sampled_from(sorted(ORIENTATIONS)), st.booleans())
+def test_a_3d_label_map_overlays_its_volume_exactly_in_any_orientation(
+    case: tuple[Geometry, np.ndarray], orientation: str, crop: bool
+) -> None:
+    geometry, mask = case
+    mask[0, 0, 0] = 1
+    spec = make_spec(input=VolumeSpec(patch=(16, 16, 16), orientation=orientation, crop_to_nonzero=crop))
+    prepared = WindowedCase(Case("a", mask[None], geometry), spec)
+    np.testing.assert_array_equal(prepared.target(mask)[0], prepared.tensor[0])
+    labels, probabilities = finish_volume(prepared, prepared.tensor - 0.5, spec, 0.5, keep_probabilities=True)
+    np.testing.assert_array_equal(labels.labels, mask)
+    assert probabilities is not None
+    assert probabilities.shape == (1, *mask.shape)
+
+
+def test_resampling_to_the_networks_spacing_and_back_keeps_a_large_block() -> None:
+    mask = np.zeros((20, 20, 10), np.uint8)
+    mask[4:16, 6:14, 2:8] = 1
+    spec = make_spec(input=VolumeSpec(patch=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0), crop_to_nonzero=False))
+    prepared = WindowedCase(Case("a", mask[None].astype(np.float32), straight(mask.shape, (1, 1, 2))), spec)
+    assert prepared.tensor.shape == (1, 20, 20, 20)
+    labels, _ = finish_volume(prepared, prepared.tensor - 0.5, spec, 0.5)
+    np.testing.assert_array_equal(labels.labels, mask)

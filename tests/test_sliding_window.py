@@ -1,0 +1,66 @@
+"""Windows cover everything, and blending a copy gives the input back."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segtool.sliding_window import gaussian, slide, window_starts
+
+extents = st.tuples(*[st.integers(1, 20)] * 3)
+patches = st.tuples(*[st.integers(1, 12)] * 3)
+
+
+@settings(deadline=None)
+@given(extents, patches, st.floats(0, 0.9), st.integers(1, 5))
+def test_blending_a_network_that_copies_returns_the_input(
+    shape: tuple[int, ...], patch: tuple[int, ...], overlap: float, batch: int
+) -> None:
+    tensor = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    blended = slide(tensor, lambda x: x.copy(), patch, overlap, batch)
+    np.testing.assert_allclose(blended, tensor, atol=1e-5)
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.floats(0, 0.9))
+def test_windows_touch_both_ends_and_overlap_enough(size: int, patch: int, overlap: float) -> None:
+    starts = window_starts(size, patch, overlap)
+    assert starts[0] == 0
+    assert starts[-1] + patch >= size
+    gaps = np.diff(starts)
+    assert (gaps >= 1).all()
+    # Spreading evenly rounds to whole voxels, so a step may be longer by less than one.
+    assert (gaps < max(1.0, patch * (1 - overlap)) + 1).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "overlap", "starts"),
+    [(10, 10, 0.5, [0]), (4, 10, 0.5, [0]), (20, 10, 0.5, [0, 5, 10]), (21, 10, 0.0, [0, 6, 11])],
+)
+def test_hand_placed_windows(size: int, patch: int, overlap: float, starts: list[int]) -> None:
+    assert window_starts(size, patch, overlap) == starts
+
+
+def test_the_network_sees_full_patches_padded_with_the_lowest_value() -> None:
+    seen = []
+
+    def run(x: np.ndarray) -> np.ndarray:
+        seen.append(x)
+        return x
+
+    slide(np.full((1, 2, 2), 5.0, np.float32) - np.eye(2, dtype=np.float32), run, (4, 4), 0.5)
+    assert seen[0].shape == (1, 1, 4, 4)
+    assert seen[0].min() == 4.0
+    assert (seen[0] == 4.0).sum() == 12 + 2
+
+
+def test_weights_peak_in_the_middle_and_never_vanish() -> None:
+    weights = gaussian((9, 5))
+    assert weights.argmax() == 4 * 5 + 2
+    assert weights[4, 2] == 1
+    assert weights.min() > 0
+
+
+def test_progress_counts_every_window_once() -> None:
+    calls: list[tuple[int, int]] = []
+    slide(np.zeros((1, 20, 10), np.float32), lambda x: x, (10, 10), 0.5, 2, on_window=lambda *c: calls.append(c))
+    assert calls == [(2, 3), (3, 3)]

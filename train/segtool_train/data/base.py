@@ -1,0 +1,42 @@
+"""What a data layout gives. One file a layout; the table is in :mod:`segtool_train.data`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segtool.case import CaseSource
+from segtool.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled case.
+
+    Args:
+        source: Where its pixels lie; it has a reference.
+        patient: Whose they are, as the layout names patients. Items of one patient stay on one side of a split.
+        group: A class for reports, such as the kind of tumour; empty where the layout has none.
+        fold: The set's official fold; empty where it has none.
+    """
+
+    source: CaseSource
+    patient: str
+    group: str = ""
+    fold: str = ""
+
+    @property
+    def name(self) -> str:
+        """The case's name."""
+        return self.source.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a layout found: items by name, and what the user must be told."""
+
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+
+Layout = Callable[[Path, ModelSpec], Listing]
+"""Lists a folder. Raises UsageError where the folder is not of this layout or an item lacks its reference."""
