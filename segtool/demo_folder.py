@@ -1,4 +1,4 @@
-"""The folder that ``segtool demo`` segments: phantom scans as PNG, NIfTI, HDF5 and DICOM, references beside them."""
+"""What ``segtool demo`` segments: phantom scans as PNG, NIfTI, HDF5 and DICOM, references beside them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from segtool.phantom import PLANES, phantom_slice, phantom_volume
 Float64Array = npt.NDArray[np.float64]
 Volume = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], Float64Array]
 
-_SECOND_HEAD, _THIRD_HEAD = 1, 2  # added to the seed, so that files show different people
-_DICOM_SHAPE, _DICOM_SPACING_MM = (192, 192, 20), (1.2, 1.2, 5.5)
+_HEADS = 5  # a seed draws this many, so that files show different people
+_DICOM_SHAPE, _DICOM_SPACING_MM = (192, 192, 20), (1.2, 1.2, 3.5)
 _UID_ROOT = "2.25."  # UIDs made from a number, which need no registered root (DICOM PS3.5, B.2)
 
 
@@ -34,17 +34,18 @@ def write_demo_folder(folder: Path, seed: int = 0) -> None:
     Raises:
         OutputError: A file cannot be written.
     """
+    heads = range(seed * _HEADS, (seed + 1) * _HEADS)
     for plane in PLANES:
-        image, reference = phantom_slice(seed, plane)
+        image, reference = phantom_slice(heads[0], plane)
         _write_png(folder / "png" / f"{plane}.png", image)
         _write_png(folder / "png" / f"{plane}_mask.png", reference * np.uint8(255))
     for number in (1, 2):
-        picture = phantom_slice(seed + _SECOND_HEAD + number, size=256)
+        picture = phantom_slice(heads[number], size=256)
         _write_hdf5(folder / "hdf5" / f"slice_{number}.h5", *picture)
-    volume = phantom_volume(seed + _SECOND_HEAD)
+    volume = phantom_volume(heads[3])
     _write_nifti(folder / "nifti" / "head.nii.gz", volume[0], volume[2])
     _write_nifti(folder / "nifti" / "head_seg.nii.gz", volume[1], volume[2])
-    series = phantom_volume(seed + _THIRD_HEAD, _DICOM_SHAPE, _DICOM_SPACING_MM)
+    series = phantom_volume(heads[4], _DICOM_SHAPE, _DICOM_SPACING_MM)
     _write_series(folder / "dicom" / "head", series, seed)
     _write_nifti(folder / "dicom" / "head_seg.nii.gz", series[1], series[2])
 
@@ -67,7 +68,7 @@ def _write_hdf5(path: Path, image: npt.NDArray[Any], reference: npt.NDArray[Any]
 def _write_nifti(path: Path, voxels: npt.NDArray[Any], affine: Float64Array) -> None:
     import nibabel as nib
 
-    image = nib.Nifti1Image(voxels, affine)
+    image: Any = nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]  # no annotations
     image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
         nib.save(image, temporary)
@@ -87,8 +88,8 @@ def _write_series(folder: Path, volume: Volume, seed: int) -> None:
 def _series_header(affine: Float64Array, seed: int) -> dict[str, Any]:
     """Attributes that all slices share, by keyword. No attribute describes a person.
 
-    DICOM's frame is LPS: x and y point the other way than in the affine's RAS. ImageOrientationPatient holds the
-    direction of growing columns, then of growing rows; PixelSpacing the distance of rows, then of columns.
+    DICOM's frame is LPS: x and y point the other way than in the affine's RAS. ImageOrientationPatient holds
+    the direction in which columns grow, then that of rows; PixelSpacing the distance of rows, then columns.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     cosines = affine[:3, :3] / spacing * np.array([[-1], [-1], [1]])
@@ -135,9 +136,9 @@ def _write_instance(
     path: Path, plane: npt.NDArray[Any], position_mm: Float64Array, index: int, series: dict[str, Any]
 ) -> None:
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+    from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
-    uid = f"{series['SeriesInstanceUID']}{index + 1:03d}"
+    uid = UID(f"{series['SeriesInstanceUID']}{index + 1:03d}")
     dataset = Dataset()
     for keyword, value in series.items():
         setattr(dataset, keyword, value)

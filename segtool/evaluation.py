@@ -13,15 +13,17 @@ import numpy.typing as npt
 from segtool import __version__
 from segtool.align import align_labels
 from segtool.case import LabelMap, Source
-from segtool.errors import CaseError, UnreadableFileError
+from segtool.errors import CaseError, UnreadableFileError, UsageError
 from segtool.formats import get_format
 from segtool.pairing import Pair, Pairing
-from segtool.report import CaseResult, Report, Structure, score_case, score_slices
+from segtool.report import CaseResult, Report, Structure, score
 
 T = TypeVar("T")
 LabelArray = npt.NDArray[Any]
 
 _MOST_WORKERS = 4  # the volumes of this many cases are in memory at once
+_MOST_VALUES = 128  # atlases of the whole body have about 120 structures
+_FLAGGED = 2**16
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def evaluate_pairs(
         pairing: As :func:`segtool.pairing.pair_files` gives it.
         options: What to score and how.
         progress: Told of the run as it goes.
+
+    Raises:
+        UsageError: No structures are given and the files do not hold label maps.
     """
     start = time.perf_counter()
     progress = progress or EvaluateProgress()
@@ -114,17 +119,19 @@ def _mapped(labels: LabelArray, values: Mapping[int, int]) -> LabelArray:
     """``labels`` with every value of ``values`` replaced at once, so that values can be swapped."""
     if not values:
         return labels
-    highest = max(int(labels.max()), *values)
-    table = np.arange(highest + 1, dtype=np.min_scalar_type(max(highest, *values.values())))
+    mapped = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(max(values.values()))))
     for old, new in values.items():
-        table[old] = new
-    mapped: LabelArray = table[labels]
+        mapped[labels == old] = new
     return mapped
 
 
 def _values(labels: LabelArray) -> set[int]:
-    """The values that are not zero. A table of flags is many times quicker than sorting the voxels."""
-    seen = np.zeros(int(labels.max()) + 1, np.bool_)
+    """The values that are not zero."""
+    highest = int(labels.max())
+    if highest > _FLAGGED:
+        return set(np.unique(labels).tolist()) - {0}
+    # A table of flags is many times quicker than sorting the voxels.
+    seen = np.zeros(highest + 1, np.bool_)
     seen[labels] = True
     return set(np.flatnonzero(seen).tolist()) - {0}
 
@@ -147,7 +154,13 @@ def _structures_found(
     predicted, referenced = (set[int]().union(*(side[i] for side in seen)) for i in (0, 1))
     if len(predicted) <= 1 and len(referenced) <= 1:
         return (Structure("foreground"),)
-    return tuple(Structure(str(value), (value,), (value,)) for value in sorted(predicted | referenced))
+    values = sorted(predicted | referenced)
+    if len(values) > _MOST_VALUES:
+        raise UsageError(
+            f"the files hold {len(values)} different values, which looks like scans and not like label maps",
+            "Give folders of label maps, or say with --labels which values to score.",
+        )
+    return tuple(Structure(str(value), (value,), (value,)) for value in values)
 
 
 def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOptions) -> CaseResult:
@@ -167,19 +180,17 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         )
         seconds["read"] = time.perf_counter() - start
         start = time.perf_counter()
-        arrays = prediction.labels, reference.labels, reference.geometry, structures
-        if reference.geometry.kind == "stack":
-            scored = CaseResult(pair.name, "done", slices=score_slices(*arrays, surface=options.surface))
-        else:
-            scored = CaseResult(pair.name, "done", scores=score_case(*arrays, surface=options.surface))
+        scores, slices = score(
+            prediction.labels, reference.labels, reference.geometry, structures, surface=options.surface
+        )
         seconds["score"] = time.perf_counter() - start
     except CaseError as error:
         return CaseResult(pair.name, "failed", error=str(error), seconds=seconds)
     return CaseResult(
         pair.name,
         "done",
-        scores=scored.scores,
-        slices=scored.slices,
+        scores=scores,
+        slices=slices,
         notes=notes,
         seconds=seconds,
         geometry=reference.geometry.describe(),

@@ -1,6 +1,6 @@
-"""From where a case lies to a case in memory: reads, binds channels to the model's, brings all onto one grid."""
+"""From where a case lies to a case in memory: reads, binds channels by name, brings all onto one grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.case import UNNAMED, Case, CaseSource, Image, LabelMap, Source
-from segtool.errors import GridError, MissingChannelError, VoxelError
+from segtool.channels import canonical_channel
+from segtool.errors import MissingChannelError, VoxelError
 from segtool.formats import get_format
 from segtool.geometry import Geometry
 from segtool.regrid import fit_channel, fit_reference
-from segtool.scan.names import canonical_channel
 from segtool.spec import ChannelSpec, ModelSpec
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -36,8 +36,8 @@ class _Channel:
 def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> Case:
     """Read a case as a model wants it.
 
-    Channels are bound by name; each file is read once. Images on other grids than the model's first channel are
-    resampled onto it through patient coordinates, and the case's notes say so.
+    Channels are bound by name; each file is read once. Images on other grids than the model's first channel
+    are resampled onto it through patient coordinates, and the case's notes say so.
 
     Args:
         source: Where the case lies.
@@ -59,7 +59,8 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
     for channel in channels:
         _check_voxels(channel, where)
     data = _on_one_grid(channels, where, strict, notes)
-    reference = _read_reference(source, channels[0].geometry, where, strict, notes)
+    reference, said = _read_reference(source, channels[0].geometry, strict)
+    notes += said
     return Case(source.name, data, channels[0].geometry, reference, tuple(notes))
 
 
@@ -85,7 +86,7 @@ def _named_channels(source: CaseSource, spec: ModelSpec, where: str, notes: list
 
 
 def _find(channel: ChannelSpec, names: Sequence[str]) -> str | None:
-    """The one of ``names`` that means ``channel``: by its own name, by an alias, by a name everybody knows."""
+    """The one of ``names`` that means ``channel``: by name, by alias, by a name everybody knows."""
     known = {canonical_channel(name) for name in (channel.name, *channel.aliases)} - {None}
     tests = (
         lambda name: name == channel.name,
@@ -95,7 +96,7 @@ def _find(channel: ChannelSpec, names: Sequence[str]) -> str | None:
     return next((name for test in tests for name in names if test(name)), None)
 
 
-def _missing(where: str, missing: Sequence[str], found: Sequence[str] | Any) -> MissingChannelError:
+def _missing(where: str, missing: Sequence[str], found: Iterable[str]) -> MissingChannelError:
     names = f"{missing[0]} image" if len(missing) == 1 else f"{', '.join(missing)} images"
     return MissingChannelError(
         f"{where} has no {names} (found: {', '.join(found)})",
@@ -159,7 +160,10 @@ def _too_many(where: str, count: int, names: Sequence[str]) -> MissingChannelErr
     if count == 1:
         remedy = f"Give one file a channel, with names that end in {', '.join(f'_{name}' for name in names)}."
     else:
-        remedy = f"Split it into files whose names end in _{names[0]} and so on, or name its channels in a dataset.json."
+        remedy = (
+            f"Split it into files whose names end in _{names[0]} and the like, "
+            "or name its channels in a dataset.json beside it."
+        )
     return MissingChannelError(f"{where} {wants}", remedy)
 
 
@@ -225,14 +229,32 @@ def _on_one_grid(
     return np.stack(fitted, dtype=narrow, casting="same_kind")
 
 
+def load_reference(source: CaseSource, geometry: Geometry, *, strict: bool = False) -> LabelMap | None:
+    """Read the reference of a case alone.
+
+    Args:
+        source: Where the case lies.
+        geometry: Grid onto which to bring the reference, that of the scan.
+        strict: Refuse whatever would need interpolation.
+
+    Returns:
+        The label map on ``geometry``; None where the case has none.
+
+    Raises:
+        UnreadableFileError: The file is broken or holds no labels.
+        GridError: The reference does not fit ``geometry``.
+    """
+    return _read_reference(source, geometry, strict)[0]
+
+
 def _read_reference(
-    source: CaseSource, geometry: Geometry, where: str, strict: bool, notes: list[str]
-) -> LabelMap | None:
+    source: CaseSource, geometry: Geometry, strict: bool
+) -> tuple[LabelMap | None, tuple[str, ...]]:
     if source.reference is None:
-        return None
+        return None, ()
     read = get_format(source.reference.format).read_labels(source.reference)
     if read is None:
-        return None
-    labels, said = fit_reference(read.labels, read.geometry, geometry, where=where, strict=strict)
-    notes += said
-    return LabelMap(labels, geometry)
+        return None, ()
+    where = f"case {source.name!r}"
+    labels, notes = fit_reference(read.labels, read.geometry, geometry, where=where, strict=strict)
+    return LabelMap(labels, geometry), notes

@@ -23,7 +23,13 @@ from segtool.metrics import dice as dice_of
 Array = npt.NDArray[Any]
 ByteArray = npt.NDArray[np.uint8]
 
-PREDICTION, REFERENCE, BOTH = (255, 0, 0), (0, 255, 0), (255, 255, 0)
+# One byte a pixel: 252 greys, of which the last is white, and the colours. A palette picture is written in a
+# fraction of the time of a coloured one.
+WHITE, PREDICTION, REFERENCE, BOTH = 251, 252, 253, 254
+_COLOURS = {PREDICTION: (255, 0, 0), REFERENCE: (0, 255, 0), BOTH: (255, 255, 0)}
+_PALETTE = bytes(
+    part for i in range(256) for part in _COLOURS.get(i, (min(255, round(i * 255 / WHITE)),) * 3)
+)
 PERCENTILES = (1.0, 99.0)
 _GAP_PX = 4
 
@@ -50,17 +56,17 @@ def contour(labels: Array) -> Mask:
 
 
 def grey(image: Array) -> ByteArray:
-    """Intensities ``(H, W)`` of any real type as bytes, the 1st to 99th percentile spread over 0-255."""
-    finite = image[np.isfinite(image)]
+    """Intensities ``(H, W)`` of any real type, the 1st to 99th percentile spread over 0 to :data:`WHITE`."""
+    finite = image if image.dtype.kind in "biu" else image[np.isfinite(image)]
     if not finite.size:
         return np.zeros(image.shape, np.uint8)
-    low, high = np.percentile(finite, PERCENTILES)
+    low, high = (float(value) for value in np.percentile(finite, PERCENTILES))
     if high <= low:
         # All but a hundredth of the pixels are equal: show what there is.
-        low, high = finite.min(), finite.max()
-    scale = 255.0 / float(high - low) if high > low else 0.0
-    stretched = (np.nan_to_num(image.astype(np.float32)) - np.float32(low)) * np.float32(scale)
-    result: ByteArray = np.clip(stretched, 0, 255).astype(np.uint8)
+        low, high = float(finite.min()), float(finite.max())
+    scale = WHITE / (high - low) if high > low else 0.0
+    stretched = np.nan_to_num(image.astype(np.float32, copy=False))
+    result: ByteArray = np.clip((stretched - np.float32(low)) * np.float32(scale), 0, WHITE).astype(np.uint8)
     return result
 
 
@@ -80,7 +86,8 @@ def draw(
         spacing: Of rows and of columns; the picture is stretched so that its pixels are square.
 
     Returns:
-        ``(H', W', 3)``; the axis with the finer spacing keeps its pixels.
+        ``(H', W')``: greys up to :data:`WHITE`, and :data:`PREDICTION`, :data:`REFERENCE` and :data:`BOTH` on
+        the contours. The axis with the finer spacing keeps its pixels.
 
     Raises:
         ValueError: The shapes differ.
@@ -88,21 +95,27 @@ def draw(
     for labels in (prediction, reference):
         if labels is not None and labels.shape != image.shape:
             raise ValueError(f"a label map of {labels.shape} does not lie on a picture of {image.shape}")
-    rows, columns = (max(1, round(n * mm / min(spacing))) for n, mm in zip(image.shape, spacing, strict=True))
-    picture = Image.fromarray(grey(image)).resize((columns, rows), Image.Resampling.BILINEAR)
-    rgb = np.repeat(np.asarray(picture)[:, :, None], 3, axis=2)
-    # Contours are drawn on the stretched grid, so that they stay one pixel wide.
-    row_of = np.minimum(((np.arange(rows) + 0.5) * image.shape[0] / rows).astype(np.intp), image.shape[0] - 1)
-    column_of = np.minimum(
-        ((np.arange(columns) + 0.5) * image.shape[1] / columns).astype(np.intp), image.shape[1] - 1
-    )
-    found = contour(prediction[np.ix_(row_of, column_of)])
-    rgb[found] = PREDICTION
+    shape = tuple(max(1, round(n * mm / min(spacing))) for n, mm in zip(image.shape, spacing, strict=True))
+    picture = grey(image)
+    if shape != picture.shape:
+        picture = np.array(Image.fromarray(picture).resize(shape[::-1], Image.Resampling.BILINEAR))
+    found = contour(_stretched(prediction, shape))
+    picture[found] = PREDICTION
     if reference is not None:
-        wanted = contour(reference[np.ix_(row_of, column_of)])
-        rgb[wanted] = REFERENCE
-        rgb[wanted & found] = BOTH
-    return rgb
+        wanted = contour(_stretched(reference, shape))
+        picture[wanted] = REFERENCE
+        picture[wanted & found] = BOTH
+    return picture
+
+
+def _stretched(labels: Array, shape: tuple[int, ...]) -> Array:
+    """Labels by nearest pixel; contours are found afterwards, so that they stay one pixel wide."""
+    if labels.shape == shape:
+        return labels
+    rows, columns = (
+        ((np.arange(n) + 0.5) * have / n).astype(np.intp) for n, have in zip(shape, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
 
 
 def write_overlay(
@@ -159,7 +172,7 @@ def overlay_case(path: Path, case: Case, label_map: LabelMap, *, channel: int = 
             ]
         else:
             panels[0] = _with_dice(panels[0], _foreground_dice(*arrays[1:]))
-    gap = np.zeros((panels[0].shape[0], _GAP_PX, 3), np.uint8)
+    gap = np.zeros((panels[0].shape[0], _GAP_PX), np.uint8)
     row = list(itertools.chain.from_iterable((gap, panel) for panel in panels))[1:]
     _write(path, np.concatenate(row, axis=1))
 
@@ -200,19 +213,21 @@ def _foreground_dice(prediction: Array, reference: Array) -> float:
     return dice_of(prediction != 0, reference != 0)
 
 
-def _with_dice(rgb: ByteArray, dice: float) -> ByteArray:
-    """The picture with the number in its upper left corner; unchanged where it is NaN."""
+def _with_dice(panel: ByteArray, dice: float) -> ByteArray:
+    """The panel with the number in its upper left corner; unchanged where it is NaN."""
     if not math.isfinite(dice):
-        return rgb
-    picture = Image.fromarray(rgb)
+        return panel
+    picture = Image.fromarray(panel)
     # Two decimals are what the eye can check.
     pen, text = ImageDraw.Draw(picture), f"Dice {dice:.2f}"
-    pen.rectangle(pen.textbbox((3, 2), text, font=_font()), fill=(0, 0, 0))
-    pen.text((3, 2), text, fill=(255, 255, 255), font=_font())
+    pen.rectangle(pen.textbbox((3, 2), text, font=_font()), fill=0)
+    pen.text((3, 2), text, fill=WHITE, font=_font())
     return np.asarray(picture)
 
 
-def _write(path: Path, rgb: ByteArray) -> None:
+def _write(path: Path, panels: ByteArray) -> None:
+    picture = Image.fromarray(panels)
+    picture.putpalette(_PALETTE)
     with atomic_path(path) as temporary:
         # A picture to look at once is not worth the time of the best compression.
-        Image.fromarray(rgb).save(temporary, format="PNG", compress_level=1)
+        picture.save(temporary, format="PNG", compress_level=1)

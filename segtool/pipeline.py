@@ -12,13 +12,13 @@ from segtool.atomic import PARTIAL_PREFIX
 from segtool.backends import Device, load_backend
 from segtool.backends.base import Backend
 from segtool.bundled import default_model
-from segtool.case import Case, CaseSource, LabelMap
-from segtool.errors import CaseError, GridError, OutputError, UserError
-from segtool.formats import get_format
+from segtool.case import Case, CaseSource, LabelMap, Source
+from segtool.errors import CaseError, OutputError, UserError
+from segtool.formats import SUFFIXES, get_format, suffix_of
 from segtool.loading import load_reference
 from segtool.model_file import read_spec, sha256
 from segtool.overlay import overlay_case
-from segtool.report import CaseResult, Report, Scores, score_case, score_slices, structures_of
+from segtool.report import CaseResult, Report, Scores, score, structures_of
 from segtool.scan import Scan, ScanOptions, scan
 from segtool.spec import ModelSpec
 from segtool.stages import Job, StageOptions, Stages
@@ -177,13 +177,14 @@ class _Run:
         if not (self._options.resume and target.is_file()):
             return False
         try:
-            kind = get_format(source.first.format)
-            written = _read_result(kind.output_suffix(source.first), target)
+            kind = SUFFIXES[suffix_of(target)]
+            written = get_format(kind).read_labels(Source(kind, (target,)))
+            assert written is not None
             reference = load_reference(source, written.geometry, strict=self._options.strict)
-            scores = self._scores(written, reference)
+            scores, slices = self._score(written, reference)
         except CaseError:
-            return False  # unreadable, so not finished: it is made again
-        self._add(CaseResult(source.name, "skipped", self._relative(target), **scores))
+            return False  # not readable as a result, so not finished: it is made again
+        self._add(CaseResult(source.name, "skipped", self._relative(target), scores=scores, slices=slices))
         return True
 
     def finish(self, job: Job) -> None:
@@ -195,7 +196,7 @@ class _Run:
             assert job.case is not None
             assert job.label_map is not None
             target = self._write(job, job.case, job.label_map)
-            scores = self._scores(job.label_map, job.case.reference)
+            scores, slices = self._score(job.label_map, job.case.reference)
         except UserError as error:
             self._add(CaseResult(source.name, "failed", error=str(error), seconds=dict(job.seconds)))
             return
@@ -204,10 +205,11 @@ class _Run:
                 source.name,
                 "done",
                 self._relative(target),
+                scores=scores,
+                slices=slices,
                 notes=job.case.notes,
                 seconds=dict(job.seconds),
                 geometry=job.case.geometry.describe(),
-                **scores,
             )
         )
 
@@ -238,13 +240,11 @@ class _Run:
             kind.write_labels(target, label_map, source)
         return target
 
-    def _scores(
+    def _score(
         self, label_map: LabelMap, reference: LabelMap | None
-    ) -> dict[str, Mapping[str, Scores] | Mapping[int, Mapping[str, Scores]]]:
+    ) -> tuple[Mapping[str, Scores], Mapping[int, Mapping[str, Scores]]]:
         labels = None if reference is None else reference.labels
-        if label_map.geometry.kind == "stack":
-            return {"slices": score_slices(label_map.labels, labels, label_map.geometry, self._structures)}
-        return {"scores": score_case(label_map.labels, labels, label_map.geometry, self._structures)}
+        return score(label_map.labels, labels, label_map.geometry, self._structures)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._options.output).as_posix()

@@ -138,7 +138,7 @@ def fit_reference(
         )
     if strict:
         raise GridError(
-            f"{where}: the reference has the scan's shape {'x'.join(map(str, have.shape))} but another affine",
+            f"{where}: the reference has {have.describe()}, the scan {want.describe()}, at another place",
             "Copy the scan's affine into the reference, or run without --strict.",
         )
     if is_placeholder(have):

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from segtool.atomic import atomic_path, write_text
-from segtool.scores import FLAGS, MEASURES, Scores, Structure, score_case, score_slices, structures_of
+from segtool.scores import (
+    FLAGS,
+    MEASURES,
+    Scores,
+    Structure,
+    score,
+    score_case,
+    score_slices,
+    structures_of,
+)
 from segtool.summary import print_summary, summarise
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ __all__ = [
     "Scores",
     "Status",
     "Structure",
+    "score",
     "score_case",
     "score_slices",
     "structures_of",

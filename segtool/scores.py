@@ -172,6 +172,20 @@ def score_slices(
     }
 
 
+def score(
+    prediction: LabelArray,
+    reference: LabelArray | None,
+    geometry: Geometry,
+    structures: Sequence[Structure],
+    *,
+    surface: bool = False,
+) -> tuple[dict[str, Scores], dict[int, dict[str, Scores]]]:
+    """Score anything: ``scores`` and ``slices`` of a case result, of which one is empty."""
+    if geometry.kind == "stack":
+        return {}, score_slices(prediction, reference, geometry, structures, surface=surface)
+    return score_case(prediction, reference, geometry, structures, surface=surface), {}
+
+
 def _sizes(geometry: Geometry, voxels: Mapping[str, int]) -> dict[str, Any]:
     """Counts of voxels, by the prefix of the field, in the unit of the grid."""
     if not geometry.is_physical:

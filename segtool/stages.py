@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from segtool.backends.base import Backend
 from segtool.case import Case, CaseSource, LabelMap
@@ -137,10 +138,13 @@ class Stages:
         writers = [self._thread(self._write) for _ in range(self._options.writers)]
         closer = self._thread(lambda: self._close_after(readers))
         try:
-            self._infer()
-            self._answers.close()
-            for thread in (closer, *writers):
-                thread.join()
+            # The engine keeps every core busy. A matrix product of a few milliseconds that starts BLAS threads
+            # of its own then waits for cores that it cannot have, ten times longer than it computes.
+            with threadpool_limits(1, user_api="blas"):
+                self._infer()
+                self._answers.close()
+                for thread in (closer, *writers):
+                    thread.join()
         except Stopped:
             pass
         except BaseException:

@@ -47,24 +47,24 @@ def summarise(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
         with the statistics ``n``, ``mean``, ``ci95`` (two ends), ``median`` and ``std``, and for shares
         ``_all`` or ``_with_reference`` behind. Numbers are NaN where there are no values.
     """
-    referenced = [one for one in scores if one.in_reference]
     summary: dict[str, Any] = {
         "n": len(scores),
-        "n_with_reference": len(referenced),
+        "n_with_reference": sum(bool(one.in_reference) for one in scores),
         "n_missed": sum(bool(one.missed) for one in scores),
         "n_spurious": sum(bool(one.spurious) for one in scores),
         "n_empty": sum(one.is_empty for one in scores),
     }
     for measure in MEASURES:
-        values = [value for one in scores if (value := getattr(one, measure)) is not None]
-        if not values:
+        having = [one for one in scores if getattr(one, measure) is not None]
+        values = [getattr(one, measure) for one in having]
+        if not having:
             continue
         if measure not in SHARES:
             summary |= _statistics(measure, "", values, seed)
             continue
-        everyone = [1.0 if one.is_empty else getattr(one, measure) for one in scores]
-        summary |= _statistics(measure, "_all", [v for v in everyone if v is not None], seed)
-        some = [value for one in referenced if (value := getattr(one, measure)) is not None]
+        everyone = [1.0 if one.is_empty else value for one, value in zip(having, values, strict=True)]
+        some = [value for one, value in zip(having, values, strict=True) if one.in_reference]
+        summary |= _statistics(measure, "_all", everyone, seed)
         summary |= _statistics(measure, "_with_reference", some, seed)
     return summary
 
@@ -87,14 +87,16 @@ def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
-def _with_interval(summary: Mapping[str, Any], measure: str, which: str, digits: int) -> str:
-    """Such as ``0.834 (0.81-0.85)``."""
-    mean = _number(summary[f"{measure}_mean{which}"], digits)
+def _with_interval(
+    summary: Mapping[str, Any], measure: str, which: str = "", digits: int = 3, unit: str = ""
+) -> str:
+    """Such as ``0.834 (0.81-0.85)`` or ``4.21 mm (3.1-5.9)``."""
+    mean = _number(summary[f"{measure}_mean{which}"], digits) + unit
     low, high = summary[f"{measure}_ci95{which}"]
     if not math.isfinite(low):
         return mean
     dash = "-" if low >= 0 else " to "  # "-3.1--1.2" would be read wrongly
-    return f"{mean} ({_number(low, max(1, digits - 1))}{dash}{_number(high, max(1, digits - 1))})"
+    return f"{mean} ({_number(low, digits - 1)}{dash}{_number(high, digits - 1)})"
 
 
 def _overlap_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -103,48 +105,37 @@ def _overlap_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
         if "dice_n_all" not in one:
             continue
         means = {"with reference": ("_with_reference", one["n_with_reference"])}
-        if one["n_with_reference"] != one["n"]:
-            means["all, empty = 1"] = ("_all", one["n"])
+        # Scans without any reference file have a size and no Dice: they are in neither mean.
+        if one["dice_n_all"] != one["n_with_reference"]:
+            means["all, empty = 1"] = ("_all", one["dice_n_all"])
         for label, (which, n) in means.items():
             shares = (_number(one[f"{share}_mean{which}"]) for share in ("iou", "precision", "recall"))
-            rows.append((name, label, str(n), _with_interval(one, "dice", which, 3), *shares))
+            rows.append((name, label, str(n), _with_interval(one, "dice", which), *shares))
     return rows
 
 
+_UNITS = (("mm", "volume", "ml"), ("px", "area", "px"))
+
+
 def _surface_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    rows: list[Row] = [
-        (
-            "structure",
-            "unit",
-            "HD95 (95 % CI)",
-            "NSD 1",
-            "NSD 2",
-            "specificity",
-            "size diff.",
-            "missed",
-            "spurious",
-        )
-    ]
+    rows: list[Row] = [("structure", "HD95 (95 % CI)", "NSD 1 (95 % CI)", "NSD 2 (95 % CI)")]
     for name, one in summary.items():
-        for unit, size, amount in (("mm", "volume", "ml"), ("px", "area", "px")):
-            if f"hd95_{unit}_n" not in one:
-                continue
-            shares = (
-                _number(one[f"{share}_mean_with_reference"])
-                for share in (f"nsd_1{unit}", f"nsd_2{unit}", "specificity")
-            )
-            difference = f"{one[f'{size}_difference_{amount}_mean']:+.1f} {amount}"
-            rows.append(
-                (
-                    name,
-                    unit,
-                    _with_interval(one, f"hd95_{unit}", "", 2),
-                    *shares,
-                    difference,
-                    str(one["n_missed"]),
-                    str(one["n_spurious"]),
-                )
-            )
+        for unit, _, _ in _UNITS:
+            if f"hd95_{unit}_n" in one:
+                shares = (_with_interval(one, f"nsd_{t}{unit}", "_with_reference") for t in (1, 2))
+                rows.append((name, _with_interval(one, f"hd95_{unit}", digits=2, unit=f" {unit}"), *shares))
+    return rows
+
+
+def _size_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    rows: list[Row] = [("structure", "size difference (95 % CI)", "specificity", "missed", "spurious")]
+    for name, one in summary.items():
+        for _, size, unit in _UNITS:
+            measure = f"{size}_difference_{unit}"
+            if f"{measure}_n" in one:
+                difference = _with_interval(one, measure, digits=2, unit=f" {unit}")
+                specificity = _number(one["specificity_mean_all"])
+                rows.append((name, difference, specificity, str(one["n_missed"]), str(one["n_spurious"])))
     return rows
 
 
@@ -163,6 +154,6 @@ def _print_columns(console: "Console", rows: Sequence[Row]) -> None:
 
 def print_summary(console: "Console", summary: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the means by structure; fits 80 to 100 columns. Prints nothing where nothing was scored."""
-    for rows in (_overlap_table(summary), _surface_table(summary)):
+    for rows in (_overlap_table(summary), _surface_table(summary), _size_table(summary)):
         if len(rows) > 1:
             _print_columns(console, rows)

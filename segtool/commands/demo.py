@@ -1,5 +1,6 @@
 """``segtool demo``: generated scans, segmented by the bundled model as ``segtool predict`` would."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,25 +12,29 @@ _NOTE = "README.txt"
 _SIGNATURE = "Written by `segtool demo`."
 _TEXT = f"""{_SIGNATURE}
 
-scans/    A made-up head with a ring-enhancing lesion as PNG, NIfTI, HDF5 and DICOM, references beside them.
+scans/    Made-up heads with a ring-enhancing lesion as PNG, NIfTI, HDF5 and DICOM, references beside them.
           Drawn from a random seed; no scan of a person is in here.
-results/  What the model answers: label maps, overlays (reference green, prediction red), report.json, report.csv.
+results/  What the model answers: label maps, overlays (reference green, prediction red), reports.
 """
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("segtool-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path(
+        "segtool-demo"
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Draws other heads.")] = 0,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A model file, or a name from `segtool models`. [default: the bundled one]"),
+        typer.Option(
+            "--model", "-m", help="A model file, or a bundled model's name. [default: the bundled one]"
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Segment generated scans and compare with their references.
 
-    Writes a made-up head with a ring-enhancing lesion as PNG, NIfTI, HDF5 and DICOM, then runs `segtool predict`
-    on the folder. Nothing is downloaded.
+    Writes made-up heads with a ring-enhancing lesion as PNG, NIfTI, HDF5 and DICOM, then runs
+    `segtool predict` on the folder. Nothing is downloaded.
     """
     from segtool.bundled import default_model, find_model
     from segtool.commands.predict import run_predict
@@ -41,13 +46,16 @@ def demo(
     check_writable(output)
     (output / _NOTE).write_text(_TEXT, encoding="utf-8")
     scans, results = output / "scans", output / "results"
-    typer.echo(f"writing {scans}", err=True)
+    if sys.stderr.isatty():
+        typer.echo(f"writing {scans}", err=True)
     write_demo_folder(scans, seed)
     report = run_predict([scans], PredictOptions(model=file, output=results, overlay=True), as_json=json)
     if not json:
         for case in report.cases:
             for structure, scores in case.scores.items():
-                typer.echo(f"        {case.name:<14} {structure}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}")
+                typer.echo(
+                    f"        {case.name:<14} {structure}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}"
+                )
         typer.echo(f"look    {results / 'overlays'}   reference green, prediction red")
         typer.echo("next    segtool predict FOLDER_OF_YOUR_SCANS --overlay")
     if report.failures:

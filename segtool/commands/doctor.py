@@ -44,7 +44,7 @@ class Finding:
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check this installation: versions, processor, engines, GPU, extras, and a trial run of the bundled model.
+    """Check this installation: versions, processor, engines, GPU, extras; try the bundled model.
 
     The exit code is 1 where prediction cannot work.
     """
@@ -101,7 +101,7 @@ def _processor() -> tuple[str, list[str]]:
     except OSError:
         return platform.processor() or "unknown processor", []
     fields = dict(re.findall(r"^([^\t:]+?)\s*:[ \t]*(.*)$", text, re.MULTILINE))
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
     return fields.get("model name", platform.machine()), [flag for flag in _FLAGS if flag in flags]
 
 
@@ -127,7 +127,7 @@ def _version(package: str) -> str | None:
 
 
 def _requirements() -> dict[str, list[str]] | None:
-    """Extra to the packages it installs, ``""`` for those always installed; None where segtool is not installed."""
+    """Extra to the packages it installs, ``""`` for those always installed; None without an installation."""
     try:
         lines = metadata.requires("segtool") or []
     except metadata.PackageNotFoundError:

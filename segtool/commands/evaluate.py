@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from segtool.evaluation import EvaluateOptions
     from segtool.report import CaseResult, Report, Structure
 
+_FAILURES_SHOWN = 20
+
 
 def evaluate(
     predictions: Annotated[
@@ -123,6 +125,7 @@ def run_evaluate(
     from segtool.pairing import pair_files
 
     out = Console(highlight=False, soft_wrap=True)
+    failed: list[CaseResult] = []
 
     def say(text: str) -> None:
         if not as_json:
@@ -132,7 +135,9 @@ def run_evaluate(
         for note in result.notes:
             say(f"note    {result.name}: {note}")
         if result.status == "failed":
-            say(f"failed  {result.name}: {result.error}")
+            failed.append(result)
+            if len(failed) <= _FAILURES_SHOWN:
+                say(f"failed  {result.name}: {result.error}")
 
     pairing = pair_files(predictions, references)
     pairs = sum(pair.prediction is not None for pair in pairing.pairs)
@@ -146,6 +151,8 @@ def run_evaluate(
     if as_json:
         typer.echo(report.to_json())
         return report
+    if len(failed) > _FAILURES_SHOWN:
+        say(f"failed  and {len(failed) - _FAILURES_SHOWN} more; the report has them all (--output, --json)")
     report.print_table(out)
     counts = report.counts
     where = "" if output is None else f"   {output / 'report.json'}"

@@ -1,6 +1,7 @@
 """``segtool inspect``: what the tool sees in a folder of scans, or in a model file."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from segtool.spec import ModelSpec
 
 _PROBLEMS_FOUND = 1
+_KINDS_SHOWN = 8
 
 
 def inspect(
@@ -31,8 +33,9 @@ def inspect(
 ) -> None:
     """Say what the tool sees, and every problem with its remedy.
 
-    Of scans: cases, channels, grids, spacing, orientation and the label values of references. Of a model file:
-    its spec. Headers are read, and the voxels of references only. The exit code is 1 where there are problems.
+    Of scans: cases, channels, grids, spacing, orientation and the label values of references. Of a model
+    file: its spec. Without --model only headers and references are read; with it every scan is, as for a
+    prediction. The exit code is 1 where there are problems.
     """
     from segtool.bundled import find_model
     from segtool.commands.model_facts import describe_model, model_text
@@ -73,6 +76,7 @@ def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["
     from segtool.formats import get_format
     from segtool.scan import Problem
 
+    before = len(problems)
     described: dict[str, Description] = {}
     for name, image in source.channels.items():
         try:
@@ -80,14 +84,15 @@ def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["
         except CaseError as error:
             problems.append(Problem(source.name, error.problem, error.remedy))
     problems += _grid_problems(source.name, described)
-    if spec is not None and len(described) == len(source.channels):
-        problems += _channel_problems(source.name, described, spec)
     first = next(iter(described.values()), None)
+    reference = _reference_facts(source.name, source.reference, first, problems)
+    if spec is not None and len(problems) == before:
+        problems += _trial_load(source, spec)
     return {
         "name": source.name,
         "format": source.first.format,
         "channels": {name or "image": _image_facts(one) for name, one in described.items()},
-        "reference": _reference_facts(source.name, source.reference, first, problems),
+        "reference": reference,
         "notes": list(source.notes),
     }
 
@@ -122,38 +127,16 @@ def _grid_problems(case: str, described: dict[str, "Description"]) -> list["Prob
     ]
 
 
-def _channel_problems(case: str, described: dict[str, "Description"], spec: "ModelSpec") -> list["Problem"]:
-    """What the model needs and the case lacks."""
-    from segtool.case import UNNAMED
+def _trial_load(source: "CaseSource", spec: "ModelSpec") -> list["Problem"]:
+    """What stops `segtool predict` from reading the case for this model; the same code tells."""
+    from segtool.loading import load_case
     from segtool.scan import Problem
 
-    if set(described) == {UNNAMED}:
-        packed = described[UNNAMED]
-        names = packed.channel_names
-        if not names:
-            if packed.channels == len(spec.channels):
-                return []
-            return [
-                Problem(
-                    case,
-                    f"{packed.channels} channels without names, wanted {len(spec.channels)}: "
-                    f"{', '.join(spec.channel_names)}",
-                    "Name the files by channel, or pass --channel NAME=PATTERN to `segtool predict`.",
-                )
-            ]
-    else:
-        names = tuple(described)
-    missing = [
-        channel.name for channel in spec.channels if not any(channel.is_called(name) for name in names)
-    ]
-    return [
-        Problem(
-            case,
-            f"no {channel} image (found: {', '.join(names)})",
-            f"Name the file so that it ends in _{channel}, or pass --channel {channel}=PATTERN.",
-        )
-        for channel in missing
-    ]
+    try:
+        load_case(source, spec)
+    except CaseError as error:
+        return [Problem(source.name, error.problem.removeprefix(f"case {source.name!r} "), error.remedy)]
+    return []
 
 
 def _reference_facts(
@@ -209,16 +192,35 @@ def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"])
             # A case's name and reference stand in its first line only.
             cells, reference = ["", ""], ""
     print_columns(rows)
+    for line in _kinds(cases):
+        typer.echo(f"kind    {line}")
     for source in cases:
         for note in source["notes"]:
             typer.echo(f"note    {source['name']}: {note}")
     for problem in problems:
         typer.echo(f"problem {problem}")
     with_reference = sum(case["reference"] is not None for case in cases)
-    plural = "" if len(cases) == 1 else "s"
     typer.echo(
-        f"seen    {len(cases)} case{plural}, {with_reference} with a reference, {len(problems)} problems"
+        f"seen    {_count(len(cases), 'case')}, {with_reference} with a reference, "
+        f"{_count(len(problems), 'problem')}"
     )
+
+
+def _kinds(cases: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The kinds of images, the most frequent first: one folder of 2,000 slices is told in two lines."""
+    counts = Counter(
+        ", ".join([case["format"], *image["details"], image["dtype"], image["grid"]])
+        for case in cases
+        for image in case["channels"].values()
+    )
+    for kind, number in counts.most_common(_KINDS_SHOWN):
+        yield f"{_count(number, 'image')}: {kind}"
+    if len(counts) > _KINDS_SHOWN:
+        yield f"and {len(counts) - _KINDS_SHOWN} more"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _reference_text(reference: dict[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ import typer
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows, the first of which is the heading, in columns: a table on a terminal, plain text in a pipe."""
+    """Print rows in columns, the first as heading: a table on a terminal, plain text in a pipe."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

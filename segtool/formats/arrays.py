@@ -12,6 +12,9 @@ from segtool.errors import GridError, UnreadableFileError
 
 AnyArray = npt.NDArray[Any]
 
+MAX_LABEL = 65535
+"""Far above any atlas in use; a larger value is an intensity."""
+
 PROBABILITIES = "probabilities"
 """Name of the array of ``(K, *S)`` probabilities inside ``.npz`` and HDF5 files."""
 
@@ -24,23 +27,24 @@ def to_labels(values: AnyArray, path: Path) -> npt.NDArray[np.unsignedinteger[An
         path: The file, for the message.
 
     Raises:
-        UnreadableFileError: A value is negative, a fraction or not finite; the line names the first one.
+        UnreadableFileError: A value is negative, a fraction, not finite or above 65535; the line names the
+            first one.
     """
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.kind == "f":
-        bad = ~np.isfinite(values) | (values != np.trunc(values)) | (values < 0)
+        # NaN fails every comparison.
+        bad = ~((values >= 0) & (values <= MAX_LABEL) & (values == np.trunc(values)))
     elif values.dtype.kind in "iu":
-        bad = values < 0 if values.dtype.kind == "i" else np.False_
+        bad = (values < 0) | (values > MAX_LABEL) if values.dtype.itemsize > 1 else values < 0
     else:
         raise UnreadableFileError(
             f"{path}: values of type {values.dtype} are not labels", "Store labels as whole numbers."
         )
     if np.any(bad):
-        # As they lie in memory: the first of many is as good as any, and F-ordered volumes stay cheap.
         first = values[bad][0]
         raise UnreadableFileError(
-            f"{path}: the value {first} is not a label (labels are whole numbers from 0)",
+            f"{path}: the value {first} is not a label (labels are whole numbers from 0 to {MAX_LABEL})",
             "Threshold or round the mask and save it as integers.",
         )
     return narrow(values)

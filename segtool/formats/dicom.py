@@ -13,14 +13,8 @@ from segtool.errors import UnreadableFileError
 from segtool.formats import nifti
 from segtool.formats.arrays import check_index, narrow
 from segtool.formats.base import Description
-from segtool.formats.dicom_slice import (
-    dataset_of,
-    grid_of,
-    looks_like_dicom,
-    parsing,
-    read_header,
-    read_slice,
-)
+from segtool.formats.dicom_slice import dataset_of, looks_like_dicom, parsing, read_header, read_slice
+from segtool.formats.dicom_stack import grid_of
 from segtool.geometry import Geometry
 
 __all__ = ["DicomFormat", "SeriesKey", "looks_like_dicom", "read_series_key"]

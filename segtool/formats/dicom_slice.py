@@ -1,39 +1,37 @@
-"""One DICOM file of a series: its place in the patient, its pixels; and how slices stack into a volume."""
+"""One DICOM file of a series: its place in the patient and its pixels."""
 
 import contextlib
 import io
+import logging
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.geometry import Geometry
 
 DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 CONVERT = "Convert it to NIfTI with dcm2niix."
 
-GAP_TOLERANCE_MM = 0.1
-GAP_TOLERANCE = 0.01
-"""Positions may miss an even stack by the larger of both: tags are rounded, those of thick slices more."""
-
-_SAME_POSITION_MM = 1e-3
-_SAME_DIRECTION = 1e-3
+_HIGHEST = 1e9
+"""Larger numbers, infinite ones and NaN are damage, whatever the tag."""
 _BROKEN = (
-    InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError,
-    struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
+    BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError,
+    AttributeError, IndexError, struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
 )  # fmt: skip
+
+# pydicom logs the values that it doubts, and a value may be a name.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 # warnings.catch_warnings changes the whole process, so one thread at a time.
 _QUIET = threading.Lock()
@@ -123,42 +121,6 @@ def read_slice(path: Path) -> tuple[Slice, AnyArray]:
     return header, pixels
 
 
-def grid_of(slices: Sequence[Slice]) -> tuple[npt.NDArray[np.intp], Geometry]:
-    """How slices stack into a volume.
-
-    The affine follows from the positions: columns i, rows j and slices k, the latter in the direction of
-    ``row x column``; DICOM's LPS becomes RAS. See PS3.3 C.7.6.2.1.1.
-
-    Returns:
-        The order of the slices, and the grid ``(columns, rows, slices)``; for a single slice without a place
-        in the patient a picture ``(rows, columns)``.
-
-    Raises:
-        UnreadableFileError: The slices do not form one even stack.
-    """
-    first = slices[0]
-    if len(slices) == 1 and not first.is_placed:
-        return np.zeros(1, np.intp), Geometry.of_pixels(first.size)
-    row, column = _plane(slices)
-    positions = np.array([s.position for s in slices], np.float64)
-    normal = np.cross(row, column)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    if len(slices) == 1:
-        step = normal * first.thickness
-    else:
-        _check_gaps(positions, normal, _where(slices))
-        step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = row * first.spacing[1], column * first.spacing[0], step
-    affine[:3, 3] = positions[0]
-    affine[:2] *= -1
-    try:
-        return order, Geometry.of_volume((first.size[1], first.size[0], len(slices)), affine)
-    except ValueError as error:
-        raise UnreadableFileError(f"{_where(slices)}: the header is no grid ({error})", CONVERT) from error
-
-
 @contextlib.contextmanager
 def parsing(path: Path) -> Iterator[None]:
     """Whatever pydicom raises inside the block becomes one line; what it warns of is dropped.
@@ -218,8 +180,9 @@ def _header(dataset: pydicom.Dataset, path: Path) -> Slice:
     directions = _numbers(dataset, "ImageOrientationPatient", 6)
     spacing = _numbers(dataset, "PixelSpacing", 2)
     position = _numbers(dataset, "ImagePositionPatient", 3)
-    if position is not None and directions is not None and spacing is None:
-        raise UnreadableFileError(f"{path}: no PixelSpacing", CONVERT)
+    is_placed = position is not None and directions is not None
+    if (is_placed and spacing is None) or min(spacing or (1.0,)) <= 0:
+        raise UnreadableFileError(f"{path}: no PixelSpacing above 0", CONVERT)
     thickness = _numbers(dataset, "SpacingBetweenSlices", 1) or _numbers(dataset, "SliceThickness", 1)
     return Slice(
         path=path,
@@ -230,7 +193,8 @@ def _header(dataset: pydicom.Dataset, path: Path) -> Slice:
         spacing=spacing or (1.0, 1.0),
         thickness=abs(thickness[0]) if thickness and thickness[0] else 1.0,
         rescale=(_number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)),
-        dtype=f"{'' if signed else 'u'}int{int(dataset.BitsAllocated)}",
+        # Raises for a number of bits that no integer has.
+        dtype=np.dtype(f"{'' if signed else 'u'}int{int(dataset.BitsAllocated)}").name,
         inverted_from=(-1 if signed else 2**stored - 1) if _is_inverted(dataset) else None,
         modality=str(dataset.get("Modality", "")) or "unknown",
         syntax=syntax.name,
@@ -240,7 +204,9 @@ def _header(dataset: pydicom.Dataset, path: Path) -> Slice:
 def _refuse_other_kinds(dataset: pydicom.Dataset, path: Path) -> None:
     kind = getattr(dataset.get("SOPClassUID"), "name", "") or "DICOM"
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise UnreadableFileError(f"{path}: {kind}, not an image", "Leave it out.")
+        raise UnreadableFileError(
+            f"{path}: {kind} without rows and columns, not an image", "Leave it out, or export it again."
+        )
     if dataset.get("Modality") == "SEG":
         raise UnreadableFileError(
             f"{path}: a segmentation (DICOM SEG), not a scan", "Pass the scan that it segments."
@@ -264,12 +230,12 @@ def _is_inverted(dataset: pydicom.Dataset) -> bool:
 
 
 def _numbers(dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...] | None:
-    """The ``count`` finite numbers of a tag; None where it is absent or empty."""
+    """The ``count`` numbers of a tag; None where it is absent or empty."""
     value: Any = dataset.get(tag)
     if value is None or value == "":
         return None
     numbers = tuple(float(number) for number in np.atleast_1d(value))
-    if len(numbers) != count or not np.isfinite(numbers).all():
+    if len(numbers) != count or not all(abs(number) < _HIGHEST for number in numbers):
         raise ValueError(tag)
     return numbers
 
@@ -277,60 +243,3 @@ def _numbers(dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...
 def _number(dataset: pydicom.Dataset, tag: str, absent: float) -> float:
     numbers = _numbers(dataset, tag, 1)
     return absent if numbers is None else numbers[0]
-
-
-def _where(slices: Sequence[Slice]) -> str:
-    return f"{slices[0].path.parent}: series of {len(slices)} files"
-
-
-def _plane(slices: Sequence[Slice]) -> tuple[AnyArray, AnyArray]:
-    """Unit vectors of rows and columns, the same for all slices."""
-    where = _where(slices)
-    first = slices[0]
-    unplaced = sum(not s.is_placed for s in slices)
-    if unplaced:
-        raise UnreadableFileError(
-            f"{where}: {unplaced} say nowhere in the patient they lie", "Leave them out."
-        )
-    sizes = sorted({s.size for s in slices})
-    if len(sizes) > 1:
-        found = " and ".join(f"{rows}x{columns}" for rows, columns in sizes[:2])
-        raise UnreadableFileError(
-            f"{where}: slices of {found} pixels in one series", "Leave out the localizers."
-        )
-    axes = np.array([(*(s.row or ()), *(s.column or ())) for s in slices], np.float64)
-    if np.abs(axes - axes[0]).max() > _SAME_DIRECTION:
-        raise UnreadableFileError(
-            f"{where}: slices of several orientations in one series", "Leave out the localizers."
-        )
-    if np.abs(np.array([s.spacing for s in slices]) / first.spacing - 1).max() > _SAME_DIRECTION:
-        raise UnreadableFileError(f"{where}: slices of several pixel spacings in one series", CONVERT)
-    row, column = axes[0, :3], axes[0, 3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise UnreadableFileError(
-            f"{where}: ImageOrientationPatient is not two perpendicular directions", CONVERT
-        )
-    return row / lengths[0], column / lengths[1]
-
-
-def _check_gaps(positions: npt.NDArray[np.float64], normal: AnyArray, where: str) -> None:
-    """Hold sorted ``positions`` ``(N, 3)`` in mm against an even stack along ``normal``."""
-    gaps = np.diff(positions @ normal)
-    doubled = int((gaps < _SAME_POSITION_MM).sum())
-    if doubled:
-        raise UnreadableFileError(
-            f"{where}: {doubled} slices lie where another one lies (several acquisitions in one series)",
-            "Split them, for instance with dcm2niix.",
-        )
-    usual = float(np.median(gaps))
-    tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE * usual)
-    worst = int(np.abs(gaps - usual).argmax())
-    if abs(gaps[worst] - usual) > tolerance:
-        raise UnreadableFileError(
-            f"{where}: a gap of {gaps[worst]:.2f} mm after slice {worst + 1}, the others are {usual:.2f} mm",
-            "Add the missing slices or convert the series with dcm2niix.",
-        )
-    even = np.linspace(positions[0], positions[-1], len(positions))
-    if np.abs(positions - even).max() > tolerance:
-        raise UnreadableFileError(f"{where}: slices do not lie on a straight line", CONVERT)

@@ -1,5 +1,6 @@
 """MATLAB v7.3 files, which are HDF5 with rows and columns swapped and a header in front."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,9 +67,11 @@ class MatlabFormat(Hdf5Format):
         write_npz(path, probabilities)
 
     def _unreadable(self, path: Path, error: Exception) -> UnreadableFileError:
-        with path.open("rb") as file:
-            is_old = file.read(10) == b"MATLAB 5.0"
-        if is_old:
+        head = b""
+        # What cannot even be opened is reported as such, by the error at hand.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            head = file.read(10)
+        if head == b"MATLAB 5.0":
             return UnreadableFileError(
                 f"{path}: a MATLAB file of an older version, wanted 7.3",
                 "Save it again in MATLAB with save(file, 'cjdata', '-v7.3').",

@@ -22,11 +22,12 @@ from segtool.formats.base import Description
 from segtool.geometry import Geometry
 
 # nibabel prints each header field that it mends; what matters of them is checked below.
-logging.getLogger("nibabel.global").setLevel(logging.ERROR)
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 Nifti: TypeAlias = Any
 """A ``nibabel.Nifti1Image`` or ``Nifti2Image``; nibabel's annotations cover only parts of them."""
 
+# Warning: where the caller turns warnings into errors, nibabel's doubts about a file are faults of that file.
 _BROKEN = (
     ImageFileError,
     HeaderDataError,
@@ -36,8 +37,9 @@ _BROKEN = (
     OverflowError,
     MemoryError,
     zlib.error,
+    Warning,
 )
-_TEXT_FIELDS = ("descrip", "db_name", "aux_file", "intent_name")
+_TEXT_FIELDS = {"descrip", "db_name", "aux_file", "intent_name"}
 _SCANNER = 1
 
 
@@ -164,7 +166,8 @@ def _new_image(voxels: AnyArray, geometry: Geometry, template: Nifti | None) -> 
     header = kind.header_class() if template is None else template.header.copy()
     # An extension may hold a whole DICOM header, and the texts often hold a name.
     header.extensions.clear()
-    for name in _TEXT_FIELDS:
+    # NIfTI-2 has no db_name.
+    for name in _TEXT_FIELDS & set(header.keys()):
         header[name] = b""
     header["intent_code"], header["cal_min"], header["cal_max"] = 0, 0, float(voxels.max())
     header.set_data_dtype(voxels.dtype)
@@ -236,4 +239,6 @@ def _voxels(image: Nifti) -> AnyArray:
     if _is_unscaled(image):
         return native(np.asarray(image.dataobj.get_unscaled()))
     # float32 holds 24 bits, more than any scanner gives, at half the memory of nibabel's default.
-    return np.asarray(image.dataobj, np.float32)
+    # What overflows becomes infinite, which preprocessing refuses with the place of the voxel.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(image.dataobj, np.float32)

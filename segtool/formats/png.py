@@ -212,8 +212,8 @@ def _pixels(page: Pillow.Image) -> AnyArray:
 def _is_grey(picture: Pillow.Image, *, lossy: bool) -> bool:
     """True where the three colours are equal; decoders of lossy files round one of them apart."""
     red, green, blue = picture.split()
-    limit = _LOSSY_SPREAD if lossy else 0
-    return all(ImageChops.difference(red, other).getextrema() <= (limit, limit) for other in (green, blue))
+    differences = (np.asarray(ImageChops.difference(red, other)) for other in (green, blue))
+    return all(difference.max() <= (_LOSSY_SPREAD if lossy else 0) for difference in differences)
 
 
 def _grey_values(page: Pillow.Image) -> AnyArray:

@@ -9,6 +9,6 @@ together.
 
 from segtool.scan.cases import scan
 from segtool.scan.found import Problem, Scan, ScanOptions
-from segtool.scan.names import canonical_channel, natural_key
+from segtool.scan.names import natural_key
 
-__all__ = ["Problem", "Scan", "ScanOptions", "canonical_channel", "natural_key", "scan"]
+__all__ = ["Problem", "Scan", "ScanOptions", "natural_key", "scan"]

@@ -27,9 +27,9 @@ def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
     table = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
     if not isinstance(table, dict) or not table:
         return None
-    if not all(str(number).isdecimal() for number in table):
-        table = {number: name for name, number in table.items()}
     try:
+        if not all(number.isdecimal() for number in table):
+            table = {number: name for name, number in table.items()}
         numbered = {int(number): str(name) for number, name in table.items()}
     except (TypeError, ValueError):
         numbered = {}

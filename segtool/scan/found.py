@@ -83,6 +83,12 @@ class Entry:
         return f"{self.root}/{self.folder}" if self.folder else self.root
 
     @property
+    def identity(self) -> str:
+        """The same for the same file met through another input."""
+        name = self.paths[0].name if self.suffix else f"{self.stem}/{self.paths[0].name}"
+        return f"{self.directory}/{name}"
+
+    @property
     def where(self) -> str:
         """How messages call the file."""
         name = self.paths[0].name if self.suffix else self.stem

@@ -10,10 +10,16 @@ from segtool.scan.found import Entry, Problem
 from segtool.scan.names import ChannelNames, folder_role, reference_base
 from segtool.spec import ModelSpec
 
+_PACKING = frozenset({"nifti", "hdf5", "matlab"})
+"""Kinds of files that hold several channels; the colours of a picture are something else."""
+
 Reading = tuple[str, Mapping[str, int | None], tuple[str, ...]]
 """Base of a file's name, its channels with their position in the file (None: the whole file), and notes."""
 
 _NUMBERED = re.compile(r"(.+)_(\d{4})", re.DOTALL)
+_MOST_CHANNELS = 8
+"""Higher numbers than any scan has channels count patients."""
+
 _KAGGLE_3M = re.compile(r"TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_\d{8}_\d+")
 _KAGGLE_3M_CHANNELS = {"t1": 0, "flair": 1, "t1ce": 2}
 """Red is the pre-contrast, green the FLAIR and blue the post-contrast image (Buda et al., 2019)."""
@@ -62,7 +68,7 @@ class Layouts:
         if match and self._is_numbered(entry, declared):
             return self._numbered(match[1], int(match[2]), declared)
         base, channel = self._names.split(entry.stem)
-        if channel == UNNAMED and declared and entry.format == "nifti":
+        if channel == UNNAMED and declared and entry.format in _PACKING:
             return self._packed(base, declared)
         return base, {channel: None}, ()
 
@@ -94,14 +100,17 @@ class Layouts:
 
     def _is_numbered(self, entry: Entry, declared: tuple[str, ...] | None) -> bool:
         """True where ``_0000`` is a channel and not the number of a slice."""
-        if declared or folder_role(entry.directory.rpartition("/")[2]) in (("image", "tr"), ("image", "ts")):
-            return True
+        numbers = self._numbers[entry.directory].values()
+        if declared:
+            return max(map(max, numbers)) < len(declared)
+        if folder_role(entry.directory.rpartition("/")[2]) in (("image", "tr"), ("image", "ts")):
+            return max(map(max, numbers)) < _MOST_CHANNELS and min(map(min, numbers)) == 0
         # A folder for nnU-Net's prediction: every file is numbered, every case has the same channels from 0.
         wanted = set(range(len(self._spec.channels) if self._spec else 0))
         return (
             entry.format == "nifti"
             and entry.directory not in self._plain
-            and all(numbers == wanted for numbers in self._numbers[entry.directory].values())
+            and all(found == wanted for found in numbers)
         )
 
     def _numbered(self, base: str, number: int, declared: tuple[str, ...] | None) -> Reading:

@@ -5,20 +5,8 @@ import re
 from collections.abc import Mapping
 
 from segtool.case import UNNAMED
+from segtool.channels import canonical_channel, folded
 from segtool.spec import ModelSpec
-
-_ALIASES: dict[str, tuple[str, ...]] = {
-    "t1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "t1native", "t1precontrast"),
-    "t1ce": (
-        *("t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce", "t1wgd", "t1wgad", "t1wpost", "t1cgd"),
-        *("t1contrast", "t1wcontrast", "t1postcontrast", "t1wc", "t1km"),
-    ),
-    "t2": ("t2", "t2w"),
-    "flair": ("flair", "t2f", "fla", "t2flair", "t2wflair"),
-}
-"""Canonical channel to the names it goes by, lower-case and without separators (``T1_Gd`` is ``t1gd``)."""
-
-_CANONICAL = {alias: channel for channel, aliases in _ALIASES.items() for alias in aliases}
 
 _TREATMENTS = frozenset({"subtrmeandivstd", "n4", "bet", "brain", "stripped", "norm", "reg", "registered"})
 """Words that follow a channel token to say what was done to the image (``T1c_subtrMeanDivStd``)."""
@@ -34,16 +22,6 @@ _SEPARATORS = "_-. "
 _PARTS = re.compile(r"[^_\-. ]+")
 _DIGITS = re.compile(r"(\d+)")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/\ud800-\udfff]')
-
-
-def _folded(name: str) -> str:
-    """Lower-case letters and digits only."""
-    return "".join(filter(str.isalnum, name.casefold()))
-
-
-def canonical_channel(name: str) -> str | None:
-    """``t1``, ``t1ce``, ``t2`` or ``flair`` where ``name`` is a known name of it, in any case; else None."""
-    return _CANONICAL.get(_folded(name))
 
 
 def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
@@ -86,16 +64,17 @@ class ChannelNames:
     """
 
     def __init__(self, spec: ModelSpec | None, patterns: Mapping[str, str]) -> None:
-        self._spec: dict[str, str] = {}
-        for channel in spec.channels if spec else ():
-            for name in (*channel.aliases, channel.name):
-                self._spec[_folded(name)] = channel.name
-        self._patterns = [(self.resolve(name), _pattern(text)) for name, text in patterns.items()]
+        channels = spec.channels if spec else ()
+        self._spec = {folded(alias): channel.name for channel in channels for alias in channel.aliases}
+        # A channel's own name beats another's alias.
+        self._spec |= {folded(channel.name): channel.name for channel in channels}
+        self._patterns = [(name, self.resolve(name), _pattern(text)) for name, text in patterns.items()]
+        self.unmatched = dict(patterns)
+        """The user's patterns that no name has matched so far."""
 
     def known(self, name: str) -> str | None:
         """The model's or the canonical name of the channel called ``name``; None where nobody knows it."""
-        folded = _folded(name)
-        return self._spec.get(folded) or _CANONICAL.get(folded)
+        return self._spec.get(folded(name)) or canonical_channel(name)
 
     def resolve(self, name: str) -> str:
         """As :meth:`known`, else ``name`` itself."""
@@ -104,10 +83,11 @@ class ChannelNames:
     def by_pattern(self, stem: str, suffix: str) -> list[tuple[str, str]]:
         """``(base, channel)`` for each of the user's patterns that the name matches."""
         found = []
-        for channel, pattern in self._patterns:
+        for name, channel, pattern in self._patterns:
             # A glob that says nothing about the suffix is meant for the name without it.
             match = pattern.fullmatch(stem + suffix) or pattern.fullmatch(stem)
             if match:
+                self.unmatched.pop(name, None)
                 base = "".join(match.groups())
                 found.append((_tidy(base.removesuffix(suffix) if suffix else base), channel))
         return found
@@ -130,22 +110,24 @@ def _pattern(text: str) -> re.Pattern[str]:
     """A regular expression whose groups are what a glob leaves open, or what surrounds plain text."""
     if not any(sign in text for sign in "*?["):
         return re.compile(rf"(.*?){re.escape(text)}(.*)", re.IGNORECASE | re.DOTALL)
-    parts = re.findall(r"\*|\?|\[!?\]?[^\]]*\]|.", text, re.DOTALL)
-    pieces = (
-        "(.*)" if part == "*" else f"({_glob_piece(part)})" if part[0] in "?[" else re.escape(part)
-        for part in parts
-    )
+    parts = _GLOB_PARTS.findall(text)
+    pieces = (f"({_glob_piece(part)})" if _is_wild(part) else re.escape(part) for part in parts)
     return re.compile("".join(pieces), re.IGNORECASE | re.DOTALL)
 
 
+_GLOB_PARTS = re.compile(r"\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
+"""A set such as ``[ab]`` or one character. A ``]`` that comes first in a set belongs to it."""
+
+
+def _is_wild(part: str) -> bool:
+    return part in ("*", "?") or len(part) > 1
+
+
 def _glob_piece(part: str) -> str:
-    """The regular expression of ``?`` or a set; a lone ``[`` is itself, as in :mod:`fnmatch`."""
-    if part == "?":
-        return "."
-    if part == "[":
-        return r"\["
-    translated = fnmatch.translate(part)
-    return translated[translated.index("[") : translated.rindex("]") + 1]
+    """The regular expression of a wildcard; :mod:`fnmatch` knows what sets mean."""
+    if part in ("*", "?"):
+        return ".*" if part == "*" else "."
+    return re.sub(r"\)\\[Zz]$", "", fnmatch.translate(part)).removeprefix("(?s:")
 
 
 def _tidy(base: str) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from segtool.scan.found import Entry, Problem
@@ -33,7 +34,13 @@ def is_reference(entry: Entry) -> bool:
 
 def in_reference_folder(entry: Entry) -> bool:
     """True where a folder between the input and the file is called ``labels``, ``masksTr`` or the like."""
-    roles = (folder_role(part) for part in entry.folder.split("/") if part)
+    return _is_for_references(entry.folder)
+
+
+# Thousands of files share a folder: what its name says is worked out once.
+@lru_cache(maxsize=4096)
+def _is_for_references(folder: str) -> bool:
+    roles = (folder_role(part) for part in folder.split("/"))
     return any(role is not None and role[0] == "reference" for role in roles)
 
 
@@ -66,6 +73,7 @@ def bare(entry: Entry, base: str) -> tuple[str, str]:
     return "", base or folder.rpartition("/")[2]
 
 
+@lru_cache(maxsize=4096)
 def _without_roles(folder: str) -> str:
     parts = ((part, folder_role(part)) for part in folder.split("/"))
     return "/".join(filter(None, (role[1] if role else part for part, role in parts)))

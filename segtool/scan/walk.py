@@ -1,6 +1,7 @@
 """Lists image files below the inputs: every folder is read once, DICOM series are put together."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ class Found:
 
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    file_folders: list[Path] = field(default_factory=list)
+    """Folders of the inputs that are files."""
 
 
 def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
@@ -47,6 +50,7 @@ def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
             by_folder.setdefault(path.parent, []).append(path)
         else:
             raise UsageError(f"{path}: no such file or folder", "Check the path.")
+    found.file_folders += by_folder
     for folder, files in by_folder.items():
         root = folder.resolve().as_posix()
         for file in files:
@@ -60,9 +64,8 @@ def _add(found: Found, entries: Iterable[Entry], seen: set[str], where: str) -> 
     before, any_entry = len(found.problems), False
     for entry in entries:
         any_entry = True
-        identity = f"{entry.directory}/{entry.stem}{entry.suffix}/{entry.paths[0].name}"
-        if identity not in seen:
-            seen.add(identity)
+        if entry.identity not in seen:
+            seen.add(entry.identity)
             found.entries.append(entry)
     if not any_entry:
         problems = found.problems[before:]
@@ -71,15 +74,14 @@ def _add(found: Found, entries: Iterable[Entry], seen: set[str], where: str) -> 
 
 
 def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[Entry]:
-    root = Path(top).resolve().as_posix()
-    links_out = 0
+    root = top.resolve().as_posix()
+    links: Counter[str] = Counter()
     pending = [""]
     while pending:
         folder = pending.pop()
-        here = f"{root}/{folder}"
         try:
-            with os.scandir(here) as listing:
-                items = [item for item in listing if not item.name.startswith(".")]
+            with os.scandir(f"{root}/{folder}") as listing:
+                items = sorted((i for i in listing if not i.name.startswith(".")), key=lambda item: item.name)
         except OSError as error:
             problems.append(
                 Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions.")
@@ -92,26 +94,30 @@ def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[
             if item.is_dir(follow_symlinks=False):
                 if item.name not in _NOT_SCANS and Path(item.path) != skipped:
                     pending.append(f"{folder}/{item.name}" if folder else item.name)
-            elif not item.is_symlink():
-                files.append(item.name)
-            elif not _is_inside(item.path, root):
-                links_out += 1
-            elif item.is_file():
+            elif not item.is_symlink() or _follow(item, root, links):
                 files.append(item.name)
         shown = top / folder
         yield from _entries(root, folder, [shown / name for name in files], problems)
-    if links_out:
-        problems.append(
-            Problem(
-                str(top),
-                f"{links_out} links that leave the folder were not followed",
-                "Give their targets as inputs.",
-            )
-        )
+    problems += (
+        Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items()
+    )
 
 
-def _is_inside(link: str, root: str) -> bool:
-    return Path(link).resolve().as_posix().startswith(root.rstrip("/") + "/")
+_LINKS = {
+    "out": ("links that leave the folder are not followed", "Give their targets as inputs."),
+    "nowhere": ("links lead nowhere", "Fetch their files, as with `datalad get`, or remove them."),
+}
+
+
+def _follow(link: os.DirEntry[str], root: str, links: Counter[str]) -> bool:
+    """True for a link to a file below ``root``; others are counted where a scan may be missed."""
+    if not Path(link.path).resolve().is_relative_to(root):
+        links["out"] += 1
+        return False
+    is_file = link.is_file()
+    if not is_file and not link.is_dir() and suffix_of(Path(link.name)):
+        links["nowhere"] += 1
+    return is_file
 
 
 def _may_be_dicom(name: str) -> bool:

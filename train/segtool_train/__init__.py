@@ -1,1 +1,4 @@
-"""Training: networks, data layouts, recipes and the loop. Fills its cache through :mod:`segtool.preprocess`."""
+"""Training: networks, data layouts, recipes and the loop.
+
+Every pixel a network is trained on comes from :mod:`segtool.preprocess`, as at inference.
+"""

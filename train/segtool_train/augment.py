@@ -109,7 +109,10 @@ def _affine_2d(image: Tensor, recipe: AugmentationRecipe) -> Tensor:
 
 
 def _affine_3d(image: Tensor, recipe: AugmentationRecipe) -> Tensor:
-    """``(N, 3, 4)`` from output to input coordinates, x (the last axis) first; rotates about one random axis."""
+    """``(N, 3, 4)`` from output to input coordinates, x (the last axis) first.
+
+    Each image is rotated about one axis, drawn at random.
+    """
     n = image.shape[0]
     angle = _signed(n, math.radians(recipe.rotation_deg), image)
     zoom = torch.exp(_signed(n, recipe.scale, image))
@@ -148,7 +151,9 @@ def _flip(image: Tensor, target: Tensor, recipe: AugmentationRecipe) -> tuple[Te
     if image.ndim == 5:
         chances[-3] = recipe.flip_depth
     for axis, probability in chances.items():
-        chosen = (torch.rand(image.shape[0], device=image.device) < probability).view(-1, *[1] * (image.ndim - 1))
+        chosen = (torch.rand(image.shape[0], device=image.device) < probability).view(
+            -1, *[1] * (image.ndim - 1)
+        )
         image = torch.where(chosen, image.flip(axis), image)
         target = torch.where(chosen, target.flip(axis), target)
     return image, target

@@ -1,7 +1,9 @@
 """The libraries that import torchvision, and what must happen before they do."""
 
 import ctypes
+import logging
 import platform
+import warnings
 from typing import Any
 
 import torch
@@ -29,11 +31,11 @@ def mend_torchvision() -> None:
     """
     if torch.version.cuda is not None or _library:
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901 - kept alive in _library
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call] # torch's own
     for signature in _TORCHVISION_OPERATORS:
         name = signature.partition("(")[0]
         if not hasattr(torch.ops.torchvision, name):
-            library.define(signature)
+            library.define(signature)  # type: ignore[no-untyped-call] # torch's own
     _library.append(library)
 
 
@@ -52,8 +54,23 @@ def keep_freed_memory() -> None:
     mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
 
 
+def ignore_lightning_warnings() -> None:
+    """Filter Lightning's warnings about itself and about choices made here; use in ``catch_warnings``."""
+    ours = (
+        # Lightning subclasses a torch class that newer torch versions deprecate.
+        (FutureWarning, r".*LeafSpec.*deprecated.*", r"lightning\.pytorch\.utilities\._pytree"),
+        # Batches are ready-made from a memory-mapped cache: on few cores, workers only copy them once more.
+        (UserWarning, r".*does not have many workers.*", r"lightning\.pytorch\..*"),
+    )
+    for category, message, module in ours:
+        warnings.filterwarnings("ignore", message, category, module)
+
+
 mend_torchvision()
 
 import lightning.pytorch as pl  # noqa: E402 - imports torchvision
 
-__all__ = ["keep_freed_memory", "mend_torchvision", "pl"]
+# Its information lines name devices that nobody asked for and advertise services.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+__all__ = ["ignore_lightning_warnings", "keep_freed_memory", "mend_torchvision", "pl"]

@@ -14,7 +14,7 @@ class Item:
 
     Args:
         source: Where its pixels lie; it has a reference.
-        patient: Whose they are, as the layout names patients. Items of one patient stay on one side of a split.
+        patient: Whose they are, as the layout names patients. A split keeps a patient on one side.
         group: A class for reports, such as the kind of tumour; empty where the layout has none.
         fold: The set's official fold; empty where it has none.
     """

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.atomic import PARTIAL_PREFIX
-from segtool.errors import CaseError, OutputError, UserError, VoxelError
+from segtool.errors import CaseError, OutputError, UsageError, VoxelError
 from segtool.loading import load_case
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.spec import ModelSpec
@@ -98,7 +98,7 @@ class Cache:
 
 
 def cache_key(items: Sequence[Item], spec: ModelSpec, slices: Slices) -> str:
-    """Checksum of everything that decides what a cache holds: spec, rule, and the files with size and time."""
+    """Checksum of all that decides what a cache holds: spec, rule, and the files with size and time."""
     digest = hashlib.sha256()
     deciding = spec.model_dump(mode="json", include=_DECIDING)
     digest.update(json.dumps([VERSION, slices, deciding], sort_keys=True).encode())
@@ -106,7 +106,9 @@ def cache_key(items: Sequence[Item], spec: ModelSpec, slices: Slices) -> str:
         sources = [*item.source.channels.items(), ("reference", item.source.reference)]
         for role, source in sources:
             assert source is not None
-            digest.update(f"{item.name}\0{role}\0{source.format}\0{source.dataset}\0{source.index}\n".encode())
+            digest.update(
+                f"{item.name}\0{role}\0{source.format}\0{source.dataset}\0{source.index}\n".encode()
+            )
             for path in source.paths:
                 found = path.stat()
                 digest.update(f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
@@ -136,9 +138,24 @@ def open_cache(
     final = folder / cache_key(items, spec, slices)
     if not (final / _INDEX).is_file():
         _fill(final, items, spec, slices, on_item or (lambda _done, _all: None))
-    raw = json.loads((final / _INDEX).read_text(encoding="utf-8"))
+    return read_cache(final)
+
+
+def read_cache(folder: Path) -> Cache:
+    """A cache that :func:`open_cache` filled earlier.
+
+    Raises:
+        UsageError: It is gone.
+    """
+    try:
+        raw = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the cache of the training run is gone ({error.strerror})",
+            "Fill it again with `segtool train --resume`, or name labelled scans with --cases.",
+        ) from error
     samples = tuple(Sample(**{**sample, "shape": tuple(sample["shape"])}) for sample in raw["samples"])
-    return Cache(final, raw["channels"], raw["labels"], samples)
+    return Cache(folder, raw["channels"], raw["labels"], samples)
 
 
 Prepared = list[tuple[int, Float32Array, ByteArray]]
@@ -152,11 +169,15 @@ def prepare(item: Item, spec: ModelSpec, slices: Slices) -> Prepared:
     """
     case = load_case(item.source, spec)
     if case.reference is None:
-        raise CaseError(f"{item.name}: has no reference mask", "Add its mask, or take the case out of the folder.")
+        raise CaseError(
+            f"{item.name}: has no reference mask", "Add its mask, or take the case out of the folder."
+        )
     labels = case.reference.labels
     if spec.input.rank == 3:
         if case.geometry.kind != "volume":
-            raise VoxelError(f"{item.name}: is no volume, and the recipe is 3D", "Give volumes, or a 2D recipe.")
+            raise VoxelError(
+                f"{item.name}: is no volume, and the recipe is 3D", "Give volumes, or a 2D recipe."
+            )
         windowed = WindowedCase(case, spec)
         return [(0, windowed.tensor, _to_bytes(windowed.target(labels)))]
     sliced = SlicedCase(case, spec)
@@ -210,9 +231,15 @@ def _fill(
                     samples.append(sample)
                 on_item(done, len(items))
         if not samples:
-            raise UserError("no item has a slice to train on", "Check the references, or the recipe's [data] slices.")
-        index = {"channels": len(spec.channels), "labels": len(spec.labels), "samples": [asdict(s) for s in samples]}
-        (partial / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+            raise UsageError(
+                "no item has a slice to train on", "Check the references, or the recipe's [data] slices."
+            )
+        content = {
+            "channels": len(spec.channels),
+            "labels": len(spec.labels),
+            "samples": [asdict(s) for s in samples],
+        }
+        (partial / _INDEX).write_text(json.dumps(content), encoding="utf-8")
         partial.rename(final)
     except OSError as error:
         raise OutputError(

@@ -22,7 +22,7 @@ def list_items(folder: Path, spec: ModelSpec) -> Listing:
     if not index.is_file():
         raise UsageError(
             f"--data {folder}: layout 'cheng' wants images/, masks/ and index.csv, and index.csv is missing",
-            "Give the folder that holds it, or take [data] layout = \"folder\" in the recipe.",
+            'Give the folder that holds it, or take [data] layout = "folder" in the recipe.',
         )
     with index.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)

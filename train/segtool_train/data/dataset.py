@@ -14,11 +14,11 @@ AnyArray = npt.NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """``image`` ``(N, C, *S)``, ``target`` ``(N, L, *S)`` shares in [0, 1], ``index`` ``(N,)`` of the samples."""
+    """``image`` ``(N, C, *S)``, ``target`` ``(N, L, *S)`` shares in [0, 1], ``samples`` ``(N,)`` their numbers."""
 
     image: torch.Tensor
     target: torch.Tensor
-    index: torch.Tensor
+    samples: torch.Tensor
 
 
 class EpochShuffle(Sampler[tuple[int, int]]):
@@ -117,7 +117,7 @@ def to_batch(pairs: Sequence[tuple[AnyArray, AnyArray]], indices: Sequence[int])
     return Batch(image, target, torch.tensor(indices))
 
 
-def _as_built(batch: Batch) -> Batch:
+def _as_built(batch: Any) -> Any:  # noqa: ANN401 - torch says list, but gives what __getitems__ gave
     return batch
 
 

@@ -14,7 +14,7 @@ from segtool.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Interface:
-    """What goes in and out: ``rank`` 2 or 3 spatial axes, ``inputs`` channels, ``outputs`` channels of logits."""
+    """``rank`` 2 or 3 spatial axes, ``inputs`` channels of images, ``outputs`` channels of logits."""
 
     rank: int
     inputs: int
@@ -72,7 +72,7 @@ def check_extent(tensor: torch.Tensor, divisor: int) -> None:
     Raises:
         ValueError: An extent does not divide.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling():
         return
     if any(n % divisor for n in tensor.shape[2:]):
         extent = "x".join(str(n) for n in tensor.shape[2:])

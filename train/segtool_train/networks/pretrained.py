@@ -44,7 +44,7 @@ def fill_encoder(encoder: nn.Module, name: str, weights: Path | None) -> None:
             carries them, else the hub.
 
     Raises:
-        UsageError: The file is unreadable or does not fit, or nothing is installed and the hub is out of reach.
+        UsageError: The file is unreadable or does not fit, or neither package nor hub has the weights.
     """
     source = weights or installed_weights(name)
     target = getattr(encoder, "model", encoder)  # timm encoders are wrapped once
@@ -91,7 +91,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: the weights cannot be read ({error})", remedy) from error
-    except Exception as error:  # noqa: BLE001 - torch.load raises RuntimeError, UnpicklingError, EOFError, KeyError
+    except Exception as error:
         raise UsageError(f"{path}: the weights cannot be read ({type(error).__name__})", remedy) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -135,9 +135,14 @@ def _fit(value: torch.Tensor, own: torch.Tensor, key: str, source: Path) -> torc
     """
     if value.shape == own.shape:
         return value
-    if value.ndim == 4 and value.shape[1] == 3 and (value.shape[0], *value.shape[2:]) == (
-        own.shape[0],
-        *own.shape[2:],
+    if (
+        value.ndim == 4
+        and value.shape[1] == 3
+        and (value.shape[0], *value.shape[2:])
+        == (
+            own.shape[0],
+            *own.shape[2:],
+        )
     ):
         channels = own.shape[1]
         return value.sum(dim=1, keepdim=True).repeat(1, channels, 1, 1) / channels
@@ -158,7 +163,8 @@ def _fill_from_hub(target: nn.Module, name: str) -> None:
     except Exception as error:
         # Many classes of many libraries mean "offline"; an encoder that timm lacks is the same to the user.
         raise UsageError(
-            f"ImageNet weights of {plain!r} are neither installed nor to be downloaded ({type(error).__name__})",
+            f"ImageNet weights of {plain!r} are not installed and cannot be downloaded "
+            f"({type(error).__name__})",
             "Give a file of them with --encoder-weights FILE.",
         ) from error
     fitted = {key: _fit(value, own[key], key, Path("hub")) for key, value in state.items() if key in own}

@@ -3,14 +3,15 @@
 Source: Ronneberger, Fischer, Brox, U-Net, MICCAI 2015; here with padded convolutions and normalisation.
 """
 
+from functools import partial
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from segtool_train.networks.base import Interface, Network, check_extent
-from segtool_train.networks.blocks import CONVOLUTION, DROPOUT, MAX_POOL, TRANSPOSED, Norm, normalisation
+from segtool_train.networks.base import Interface, Network
+from segtool_train.networks.blocks import CONVOLUTION, Norm, normalisation
+from segtool_train.networks.encoder_decoder import EncoderDecoder
 
 
 class UNet(Network):
@@ -31,14 +32,16 @@ class UNet(Network):
     @property
     def divisor(self) -> int:
         """Two to the number of poolings."""
-        return 2 ** (self.depth - 1)
+        return 1 << (self.depth - 1)
 
     def build(self, interface: Interface) -> nn.Module:
         """A new module with random weights."""
-        return UNetModule(self, interface)
+        widths = [self.width * 2**level for level in range(self.depth)]
+        block = partial(_double, interface.rank, self.norm)
+        return EncoderDecoder(interface, widths, block, self.dropout)
 
 
-def _double(rank: int, inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+def _double(rank: int, norm: Norm, inputs: int, outputs: int) -> nn.Sequential:
     """Two convolutions of 3, each normalised and rectified; a bias only where no norm would cancel it."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
@@ -48,34 +51,3 @@ def _double(rank: int, inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
-
-
-class UNetModule(nn.Module):
-    """``(N, C, *S)`` to logits ``(N, K, *S)``."""
-
-    def __init__(self, options: UNet, interface: Interface) -> None:
-        super().__init__()
-        rank = interface.rank
-        widths = [options.width * 2**level for level in range(options.depth)]
-        self._divisor = options.divisor
-        self.pool = MAX_POOL[rank](2)
-        self.down = nn.ModuleList(
-            _double(rank, inputs, outputs, options.norm)
-            for inputs, outputs in zip([interface.inputs, *widths], widths, strict=False)
-        )
-        above = list(reversed(widths[:-1]))
-        self.up = nn.ModuleList(TRANSPOSED[rank](2 * width, width, 2, stride=2) for width in above)
-        self.merge = nn.ModuleList(_double(rank, 2 * width, width, options.norm) for width in above)
-        self.dropout = DROPOUT[rank](options.dropout)
-        self.head = CONVOLUTION[rank](options.width, interface.outputs, 1)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        check_extent(image, self._divisor)
-        features, skips = image, []
-        for level, block in enumerate(self.down):
-            features = block(features if level == 0 else self.pool(features))
-            skips.append(features)
-        for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1]), strict=True):
-            features = merge(torch.cat([skip, up(features)], dim=1))
-        logits: torch.Tensor = self.head(self.dropout(features))
-        return logits

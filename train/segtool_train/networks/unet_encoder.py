@@ -18,8 +18,8 @@ class UNetOnEncoder(Network):
     Args:
         encoder_name: As segmentation-models-pytorch has it; ``tu-NAME`` takes NAME from timm.
         decoder_channels: Of each decoder stage, from the bottom up; one a halving of the encoder.
-        encoder_norm_eps: Epsilon of the encoder's batch norms, where the pre-trained weights want another than
-            the encoder's own.
+        encoder_norm_eps: Epsilon of the encoder's batch norms, where the pre-trained weights want another
+            than the encoder's own.
         pretrained: Start from ImageNet weights.
     """
 
@@ -31,7 +31,7 @@ class UNetOnEncoder(Network):
     @property
     def divisor(self) -> int:
         """Two to the number of decoder stages."""
-        return int(2 ** len(self.decoder_channels))
+        return 1 << len(self.decoder_channels)
 
     def build(self, interface: Interface) -> nn.Module:
         """A new module with random weights.

@@ -1,0 +1,1 @@
+"""Side-by-side measurements. Each writes JSON to ``benchmarks/results/`` and prints a table."""

@@ -1,0 +1,106 @@
+"""A folder of 500 PNG slices through ``predict`` beside the bare ONNX session on ready tensors.
+
+Both use the bundled model, the same batch size and the same slices, in one process and in turn. ``predict``
+includes finding, reading, resizing, normalising, loading the model, restoring, writing and reporting.
+
+Run: ``python -m benchmarks.folder`` (real T1-CE slices of ``cheng/`` where they are at hand, else phantoms)
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from benchmarks.common import REAL_DATA, machine, save, spread, versions
+from segtool.bundled import find_model, default_model
+from segtool.case import Source
+from segtool.loading import load_case
+from segtool.model_file import read_spec
+from segtool.phantom import phantom_slice
+from segtool.pipeline import PredictOptions, predict_folder
+from segtool.preprocess import SlicedCase
+from segtool.scan import scan
+
+CASES, BATCH, RUNS = 500, 8, 5
+
+
+def write_slices(folder: Path, count: int) -> str:
+    """Write ``count`` PNG slices and say what they are."""
+    real = sorted((REAL_DATA / "cheng" / "images").glob("*.webp"))[:count]
+    for index in range(count):
+        target = folder / f"slice_{index:04d}.png"
+        if real:
+            with Image.open(real[index % len(real)]) as picture:
+                picture.convert("L").save(target)
+        else:
+            Image.fromarray((phantom_slice(index)[0] >> 4).astype(np.uint8)).save(target)
+    return "real T1-CE slices, 512x512, 8 bit" if real else "phantom slices, 512x512, 8 bit"
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--cases", type=int, default=CASES)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    arguments = parser.parse_args()
+    model = default_model() if arguments.model is None else find_model(arguments.model)
+    spec = read_spec(model)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "scans"
+        folder.mkdir()
+        what = write_slices(folder, arguments.cases)
+        tensors = np.stack([
+            SlicedCase(load_case(source, spec), spec).tensor(0) for source in scan([folder], spec).cases
+        ])
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+        def bare() -> float:
+            start = time.perf_counter()
+            for first in range(0, len(tensors), BATCH):
+                session.run(["logits"], {"image": tensors[first : first + BATCH]})
+            return time.perf_counter() - start
+
+        stages: dict[str, float] = {}
+
+        def whole() -> float:
+            options = PredictOptions(model=model, output=Path(name) / "out", device="cpu", batch=BATCH)
+            report = predict_folder([folder], options)
+            assert report.counts["done"] == arguments.cases
+            stages.update(report.stage_seconds)
+            return report.elapsed_s
+
+        bare()
+        times = {"bare session": [], "segtool predict": []}
+        for _ in range(arguments.runs):
+            times["bare session"].append(bare())
+            times["segtool predict"].append(whole())
+    ratio = statistics.median(
+        a / b for a, b in zip(times["bare session"], times["segtool predict"], strict=True)
+    )
+    result = {
+        "what": f"{arguments.cases} PNG files ({what}), batch {BATCH}, seconds",
+        "machine": machine(),
+        "versions": versions("segtool", "onnxruntime", "numpy", "pillow"),
+        "model": f"{spec.name} {spec.version}",
+        "peer": f"onnxruntime.InferenceSession({spec.name}.onnx, CPUExecutionProvider).run on ready float32 tensors",
+        "seconds": {key: spread(values) for key, values in times.items()},
+        "stage_seconds_of_last_run": stages,
+        "rate_of_predict_to_bare_session": ratio,
+        "goal": "0.85 or more",
+    }
+    for key, values in times.items():
+        median = statistics.median(values)
+        print(f"{key:16} {median:6.2f} s  {arguments.cases / median:6.1f} slices/s")
+    print("stages           " + "  ".join(f"{k} {v:.2f} s" for k, v in stages.items()))
+    print(f"rate of predict to the bare session: {ratio:.3f} (goal: 0.85 or more)")
+    print(save("folder", result))
+
+
+if __name__ == "__main__":
+    main()

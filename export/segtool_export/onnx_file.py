@@ -1,0 +1,68 @@
+"""A torch network as one ONNX file that holds its spec."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+
+from segtool.model_file import write_spec
+from segtool.spec import ModelSpec
+
+INPUT, OUTPUT = "image", "logits"
+OLDEST_OPSET, NEWEST_OPSET = 14, 20
+"""The oldest that has every operator of our networks, and the newest that the exporter writes."""
+
+_AXES = {2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def write_onnx(network: nn.Module, spec: ModelSpec, path: Path, opset: int) -> None:
+    """Write ``network`` in inference mode, in full precision, with ``spec`` inside.
+
+    Batch and space are dynamic; channels are fixed. The graph takes ``image`` ``(N, C, *S)`` and gives
+    ``logits`` ``(N, K, *S)``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    extent = spec.input.size if spec.input.rank == 2 else (_smallest_extent(spec),) * 3
+    example = torch.zeros(1, len(spec.channels), *extent)
+    names = {0: "batch", **dict(enumerate(_AXES[spec.input.rank], start=2))}
+    with warnings.catch_warnings():
+        _ignore_exporter_warnings()
+        # The exporter that records a run, not the newer one that follows torch.export: it writes opset 17,
+        # which TensorRT 8.5 still reads, directly; the newer one writes 18 and converts the file downwards.
+        torch.onnx.export(
+            network.eval().float().cpu(),
+            (example,),
+            path,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: names, OUTPUT: names},
+            opset_version=opset,
+            dynamo=False,
+        )
+    write_spec(path, spec, path)
+
+
+def _smallest_extent(spec: ModelSpec) -> int:
+    """Twice the divisor and no less than 16: the bottom of a network then has more than one voxel."""
+    return max(16, 2 * spec.divisor)
+
+
+def _ignore_exporter_warnings() -> None:
+    exporter = r"torch\.onnx\..*"
+    for category, message, module in (
+        (DeprecationWarning, r"You are using the legacy TorchScript-based ONNX export", ""),  # see write_onnx
+        (DeprecationWarning, r"The feature will be removed", exporter),  # the exporter about its own parts
+        # Instance norm computes its statistics at inference as well; that is no training mode.
+        (
+            UserWarning,
+            r"ONNX export mode is set to TrainingMode.EVAL, but operator 'instance_norm'",
+            exporter,
+        ),
+        # Layers look at their input's extent while it is recorded; those looks guard, they compute nothing.
+        (TracerWarning, r"Converting a tensor to a Python boolean", ""),
+    ):
+        warnings.filterwarnings("ignore", message, category, module)

@@ -1,0 +1,120 @@
+"""Which dataset of an HDF5 file is the image and which the mask."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from segtool.case import Source
+from segtool.errors import UnreadableFileError
+
+IMAGE_NAMES = ("image", "images", "x", "X", "data", "img", "scan", "slice")
+MASK_NAMES = ("mask", "masks", "y", "Y", "label", "labels", "seg", "segmentation", "target", "tumorMask")
+"""Last part of a dataset's path, in the order in which they are looked for."""
+
+
+def find_image(file: h5py.File, source: Source) -> tuple[h5py.Dataset, h5py.Dataset | None]:
+    """The image and, where there is one, the mask beside it."""
+    path, found = source.path, _datasets(file)
+    mask = _named(found, MASK_NAMES, path)
+    image = _at(file, source.dataset, path) if source.dataset else _named(found, IMAGE_NAMES, path)
+    if image is None:
+        rest = [name for name in found if mask is None or found[name] != mask]
+        if len(rest) == 1:
+            image = found[rest[0]]
+    if image is None:
+        raise UnreadableFileError(
+            f"{path}: no image found{_links(file)} (looked for: {', '.join(IMAGE_NAMES)}; "
+            f"the file holds: {', '.join(found) or 'nothing of two axes'})",
+            "Name the dataset with --image-dataset.",
+        )
+    return _own(image, path), None if mask is None or mask == image else mask
+
+
+def find_mask(file: h5py.File, source: Source) -> tuple[h5py.Dataset | None, h5py.Dataset | None]:
+    """The mask, and the image beside it; a file of one unnamed dataset is a mask."""
+    path, found = source.path, _datasets(file)
+    mask = _at(file, source.dataset, path) if source.dataset else _named(found, MASK_NAMES, path)
+    image = _named(found, IMAGE_NAMES, path)
+    if mask is None and image is None and len(found) == 1:
+        mask = next(iter(found.values()))
+    if mask is None:
+        return None, image
+    return _own(mask, path), None if image == mask else image
+
+
+def channel_names_of(image: h5py.Dataset, channels: int) -> tuple[str, ...]:
+    """The attribute ``channels`` as texts, where it holds one text a channel."""
+    names = np.atleast_1d(np.asarray(image.attrs.get("channels", ()), object)).tolist()
+    texts = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
+    return texts if len(texts) == channels and all(isinstance(text, str) for text in texts) else ()
+
+
+def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Numeric datasets with rows and columns, by path, the shallowest first."""
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        # The references of MATLAB's cell arrays are not meant for readers.
+        if isinstance(item, h5py.Dataset) and _is_picture(item) and not name.startswith("#"):
+            found[name] = item
+
+    # Follows neither soft nor external links, and meets every object once.
+    file.visititems(visit)
+    return dict(sorted(found.items(), key=lambda entry: (entry[0].count("/"), entry[0])))
+
+
+def _is_picture(dataset: h5py.Dataset) -> bool:
+    shape = dataset.shape or ()
+    if len(shape) < 2 or 0 in shape or dataset.dtype.kind not in "biuf":
+        return False
+    # Two axes, one of them 1, are MATLAB's way to store a number, a text or a list.
+    return len(shape) > 2 or min(shape) > 1
+
+
+def _named(found: dict[str, h5py.Dataset], names: tuple[str, ...], path: Path) -> h5py.Dataset | None:
+    """The shallowest dataset with the first of ``names`` that occurs."""
+    for wanted in names:
+        same = [name for name in found if name.rsplit("/", 1)[-1] == wanted]
+        level = [name for name in same if name.count("/") == same[0].count("/")]
+        if len(level) > 1:
+            raise UnreadableFileError(
+                f"{path}: several datasets called {wanted!r} ({', '.join(level[:3])})",
+                "Name one with --image-dataset or --mask-dataset.",
+            )
+        if level:
+            return found[level[0]]
+    return None
+
+
+def _at(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """The dataset that the user named."""
+    found = _datasets(file)
+    dataset = found.get(name.strip("/"))
+    if dataset is None:
+        raise UnreadableFileError(
+            f"{path}: no image or mask {name!r} (found: {', '.join(found) or 'none'})",
+            "Name one that is there.",
+        )
+    return _own(dataset, path)
+
+
+def _own(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
+    """``dataset``, provided that its values lie in this file."""
+    if dataset.external or dataset.is_virtual:
+        raise UnreadableFileError(
+            f"{path}: the values of {dataset.name} lie in other files", "Copy them into one file (h5repack)."
+        )
+    return dataset
+
+
+def _links(file: h5py.File) -> str:
+    """A hint for the message where links lead out of the file."""
+    outside: list[str] = []
+
+    def visit(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(name)
+
+    file.visititems_links(visit)
+    return f", links to other files are not followed ({', '.join(outside[:3])})" if outside else ""

@@ -1,0 +1,64 @@
+"""References around an input: beside a file that was given alone, or in ``labels/`` beside ``images/``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segtool.errors import UsageError
+from segtool.formats import SUFFIXES, suffix_of
+from segtool.scan.found import Entry
+from segtool.scan.names import folder_role, is_brain_mask, reference_base
+from segtool.scan.walk import Found, find_entries
+
+
+def references_around(found: Found) -> list[Entry]:
+    """References that the inputs do not hold but that lie where they belong.
+
+    ``scans/a.png`` finds ``scans/a_mask.png`` and ``scans/masks/a.png``; ``data/images`` finds
+    ``data/masks``.
+    """
+    around: dict[str, Entry] = {}
+    for folder in found.file_folders:
+        for entry in (*_beside(folder), *_below(folder, "")):
+            around.setdefault(entry.identity, entry)
+    for root in sorted({entry.root for entry in found.entries}):
+        role = folder_role(root.rpartition("/")[2])
+        if role is not None and role[0] == "image":
+            for entry in _below(Path(root).parent, role[1]):
+                around.setdefault(entry.identity, entry)
+    known = {entry.identity for entry in found.entries}
+    return [entry for identity, entry in around.items() if identity not in known]
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    """What lies in a folder, none where it cannot be read: nobody asked for it."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return ()
+
+
+def _beside(folder: Path) -> Iterator[Entry]:
+    root = folder.resolve().as_posix()
+    for path in _files(folder):
+        suffix = suffix_of(path)
+        stem = path.name[: -len(suffix)]
+        if not suffix or SUFFIXES[suffix] == "dicom" or is_brain_mask(stem):
+            continue
+        if reference_base(stem) is not None and path.is_file():
+            yield Entry(root, "", stem, suffix, SUFFIXES[suffix], (path,))
+
+
+def _below(above: Path, part: str) -> Iterator[Entry]:
+    """All files in folders of references below ``above``."""
+    for folder in _files(above):
+        if folder_role(folder.name) != ("reference", part) or not folder.is_dir():
+            continue
+        try:
+            entries = find_entries([folder]).entries
+        except UsageError:
+            continue  # Empty: then the scans have no references there.
+        for entry in entries:
+            if entry.format != "dicom" and not is_brain_mask(entry.stem):
+                below = f"{folder.name}/{entry.folder}".rstrip("/")
+                yield replace(entry, root=above.resolve().as_posix(), folder=below)

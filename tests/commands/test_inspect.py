@@ -1,0 +1,167 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from tiny import bright_spec, volume_spec, write_model, write_pictures
+from typer.testing import CliRunner
+
+from segtool.commands.inspect import inspect
+from segtool.errors import ModelError, UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(inspect)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def facts(*arguments):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def volume(path, shape=(8, 9, 10), affine=None, labels=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = RNG.integers(0, 3 if labels else 900, shape).astype(np.uint8 if labels else np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 2, 3, 1.0]) if affine is None else affine), path)
+
+
+def test_pictures_with_references_are_listed_and_counted(tmp_path):
+    write_pictures(tmp_path / "scans", count=2)
+    result = run(tmp_path / "scans")
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["case", "format", "channel", "type", "grid", "reference"]
+    assert lines[1] == ["slice_0", "png", "image", "uint8", "32x32", "pixels", "labels", "0", "255"]
+    assert lines[-1] == ["seen", "2", "cases,", "2", "with", "a", "reference,", "0", "problems"]
+
+
+def test_a_volume_shows_grid_spacing_and_orientation(tmp_path):
+    volume(tmp_path / "a.nii.gz")
+    volume(tmp_path / "a_seg.nii.gz", labels=True)
+    (case,) = facts(tmp_path)["cases"]
+    image = case["channels"]["image"]
+    assert (image["shape"], image["spacing_mm"], image["orientation"]) == ([8, 9, 10], [1, 2, 3], "RAS")
+    assert list(case["reference"]["voxels"]) == ["0", "1", "2"]
+    assert sum(case["reference"]["voxels"].values()) == 720
+
+
+def test_channels_of_one_case_stand_below_each_other(tmp_path):
+    for channel in ("t1", "t1ce"):
+        volume(tmp_path / f"P1_{channel}.nii.gz")
+    result = run(tmp_path)
+    first, second = result.stdout.splitlines()[1:3]
+    assert first.split()[:3] == ["P1", "nifti", "t1"]
+    assert second.split()[0] == "t1ce"
+
+
+def test_channels_on_different_grids_are_a_problem_with_its_remedy(tmp_path):
+    volume(tmp_path / "P1_t1.nii.gz")
+    volume(tmp_path / "P1_t1ce.nii.gz", (8, 9, 11))
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "t1ce lies on another grid (8x9x11" in result.stdout
+    assert "--strict" in result.stdout
+
+
+def test_a_reference_on_another_grid_is_a_problem(tmp_path):
+    volume(tmp_path / "a.nii.gz")
+    volume(tmp_path / "a_seg.nii.gz", (8, 9, 4), labels=True)
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "drawn on this image" in result.stdout
+
+
+def test_kinds_of_images_are_counted_the_most_frequent_first(tmp_path):
+    write_pictures(tmp_path / "small", count=1, size=16)
+    write_pictures(tmp_path / "large", count=3, size=32)
+    lines = [line for line in run(tmp_path).stdout.splitlines() if line.startswith("kind")]
+    assert lines[0].startswith("kind    3 images: png, ")
+    assert lines[0].endswith("uint8, 32x32 pixels")
+    assert lines[1].startswith("kind    1 image: png, ")
+
+
+def test_a_broken_file_is_named_and_the_others_are_still_seen(tmp_path):
+    write_pictures(tmp_path, count=2, masks=False)
+    (tmp_path / "slice_9.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "problem slice_9" in result.stdout
+    assert result.stdout.splitlines()[-1] == "seen    3 cases, 0 with a reference, 1 problem"
+
+
+def test_a_channel_that_the_model_wants_is_missed(tmp_path):
+    model = write_model(tmp_path / "two.onnx", volume_spec(channels=("t1ce", "flair")))
+    volume(tmp_path / "scans" / "P1_t1ce.nii.gz")
+    volume(tmp_path / "scans" / "P1_t2.nii.gz")
+    result = run(tmp_path / "scans", "--model", model)
+    assert result.exit_code == 1
+    assert (
+        "P1: has no flair image (found: t1ce, t2). Name the files so that they end in _flair" in result.stdout
+    )
+
+
+def test_a_model_that_the_scans_fit_has_nothing_to_say(tmp_path):
+    model = write_model(tmp_path / "one.onnx", bright_spec())
+    write_pictures(tmp_path / "scans")
+    assert run(tmp_path / "scans", "-m", model).exit_code == 0
+
+
+def test_voxels_that_no_model_can_use_are_found_with_a_model(tmp_path):
+    model = write_model(tmp_path / "one.onnx", bright_spec())
+    (tmp_path / "scans").mkdir()
+    Image.fromarray(np.full((32, 32), 7, np.uint8)).save(tmp_path / "scans" / "flat.png")
+    assert run(tmp_path / "scans").exit_code == 0
+    result = run(tmp_path / "scans", "-m", model)
+    assert result.exit_code == 1
+    assert "every voxel" in result.stdout
+
+
+def test_a_model_file_prints_its_spec(tmp_path):
+    provenance = {"data": {"name": "discs", "licence": "CC BY 4.0"}, "parity": {"max_abs": 1e-5}}
+    spec = bright_spec(description="Bright things.", regions={"all": (1,)}, provenance=provenance)
+    text = run(write_model(tmp_path / "m.onnx", spec)).stdout
+    for expected in (
+        "model      bright 1",
+        "about      Bright things.",
+        "channel    t1ce  (also called t1c, t1gd)",
+        "label      1 tumour  (any reference value but 0)",
+        "region     all = 1",
+        "from       data.licence: CC BY 4.0",
+        "from       parity.max_abs: 1e-05",
+        "intensity  kind minmax",
+        "sha256     ",
+    ):
+        assert expected in text
+
+
+def test_a_model_file_as_json_gives_the_spec_back(tmp_path):
+    spec = bright_spec()
+    seen = facts(write_model(tmp_path / "m.onnx", spec))
+    assert spec.from_json(json.dumps(seen["spec"])) == spec
+    assert seen["bytes"] == (tmp_path / "m.onnx").stat().st_size
+
+
+def test_a_model_among_scans_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="Give a model file alone"):
+        run(tmp_path / "m.onnx", tmp_path)
+
+
+def test_an_onnx_file_without_a_spec_is_refused(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="segtool export"):
+        run(tmp_path / "m.onnx")
+
+
+def test_real_volumes_are_seen_with_their_references(real_data):
+    seen = facts(real_data / "progression")
+    assert not seen["problems"]
+    assert len(seen["cases"]) == 8
+    assert all(list(case["reference"]["voxels"]) == ["0", "1"] for case in seen["cases"])
