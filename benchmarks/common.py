@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-REAL_DATA = Path(
-    os.environ.get("SEGTOOL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
-)
+REAL_DATA = Path(os.environ.get("SEGTOOL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def machine() -> dict[str, Any]:

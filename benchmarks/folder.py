@@ -17,8 +17,7 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks.common import REAL_DATA, machine, save, spread, versions
-from segtool.bundled import find_model, default_model
-from segtool.case import Source
+from segtool.bundled import default_model, find_model
 from segtool.loading import load_case
 from segtool.model_file import read_spec
 from segtool.phantom import phantom_slice
@@ -55,9 +54,9 @@ def main() -> None:
         folder = Path(name) / "scans"
         folder.mkdir()
         what = write_slices(folder, arguments.cases)
-        tensors = np.stack([
-            SlicedCase(load_case(source, spec), spec).tensor(0) for source in scan([folder], spec).cases
-        ])
+        tensors = np.stack(
+            [SlicedCase(load_case(source, spec), spec).tensor(0) for source in scan([folder], spec).cases]
+        )
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
         def bare() -> float:
@@ -80,9 +79,7 @@ def main() -> None:
         for _ in range(arguments.runs):
             times["bare session"].append(bare())
             times["segtool predict"].append(whole())
-    ratio = statistics.median(
-        a / b for a, b in zip(times["bare session"], times["segtool predict"], strict=True)
-    )
+    ratio = statistics.median(a / b for a, b in zip(times["bare session"], times["segtool predict"], strict=True))
     result = {
         "what": f"{arguments.cases} PNG files ({what}), batch {BATCH}, seconds",
         "machine": machine(),

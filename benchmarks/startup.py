@@ -56,9 +56,7 @@ def main() -> None:
                 elapsed = seconds(command)
                 if run >= WARM_UP:
                     times[name].append(elapsed)
-    ratio = statistics.median(
-        a / b for a, b in zip(times["segtool --help"], times["bare Typer --help"], strict=True)
-    )
+    ratio = statistics.median(a / b for a, b in zip(times["segtool --help"], times["bare Typer --help"], strict=True))
     result = {
         "what": "start-up of the command line, whole processes in turn, seconds",
         "machine": machine(),

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from segtool.version import __version__
+
 if TYPE_CHECKING:
     from segtool.api import Model, load_model, predict
 
-__all__ = ["Model", "load_model", "predict"]
-__version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load_model", "predict"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of the attribute asked for

@@ -51,9 +51,7 @@ def align_labels(
     if not _may_overlap(have, geometry):
         raise GridError(f"{name} lies outside its reference in the patient", _REMEDY)
     labels = resample(label_map.labels, have, geometry, "nearest")
-    return LabelMap(labels, geometry), (
-        f"{name} resampled onto its reference (nearest voxel, up to {shift:.3g} mm)",
-    )
+    return LabelMap(labels, geometry), (f"{name} resampled onto its reference (nearest voxel, up to {shift:.3g} mm)",)
 
 
 def _corners(geometry: Geometry) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -85,9 +85,7 @@ class Model:
         return Case("array", data, geometry)
 
 
-def load_model(
-    model: PathLike | None = None, *, device: Device = "auto", threads: int | None = None
-) -> Model:
+def load_model(model: PathLike | None = None, *, device: Device = "auto", threads: int | None = None) -> Model:
     """Load a model file, or a bundled model by name; without ``model`` the bundled default.
 
     Raises:

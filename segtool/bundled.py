@@ -56,9 +56,7 @@ def find_model(name_or_path: str | Path) -> Path:
             f"{path}: no such file",
             f"Check the path, or name a bundled model ({_listed(models, path.stem)}).",
         )
-    raise ModelError(
-        f"no bundled model is called {name!r}", f"Known: {_listed(models, name)}; or give an .onnx file."
-    )
+    raise ModelError(f"no bundled model is called {name!r}", f"Known: {_listed(models, name)}; or give an .onnx file.")
 
 
 def _listed(models: dict[str, Path], name: str) -> str:

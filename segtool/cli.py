@@ -10,9 +10,18 @@ import typer
 from segtool.errors import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "predict": ("segtool.commands.predict:predict", "Segment a folder of scans; Dice and IoU where references lie."),
-    "evaluate": ("segtool.commands.evaluate:evaluate", "Compare label maps, whoever made them, with references."),
-    "inspect": ("segtool.commands.inspect:inspect", "Say what the tool sees in a folder of scans or a model file."),
+    "predict": (
+        "segtool.commands.predict:predict",
+        "Segment a folder of scans; Dice and IoU where references lie.",
+    ),
+    "evaluate": (
+        "segtool.commands.evaluate:evaluate",
+        "Compare label maps, whoever made them, with references.",
+    ),
+    "inspect": (
+        "segtool.commands.inspect:inspect",
+        "Say what the tool sees in a folder of scans or a model file.",
+    ),
     "models": ("segtool.commands.models:models", "List the bundled models and print their cards."),
     "doctor": ("segtool.commands.doctor:doctor", "Check this installation; name what is missing."),
     "demo": ("segtool.commands.demo:demo", "Segment generated scans with the bundled model."),
@@ -33,9 +42,7 @@ def _load_plugin(name: str) -> Callable[..., Any]:
     for point in entry_points(group=PLUGIN_GROUP, name=name):
         function: Callable[..., Any] = point.load()
         return function
-    raise UserError(
-        f"`segtool {name}` is not installed", f"Install it with: pip install 'segtool[{name}]'"
-    )
+    raise UserError(f"`segtool {name}` is not installed", f"Install it with: pip install 'segtool[{name}]'")
 
 
 def _load(name: str) -> Callable[..., Any]:
@@ -52,16 +59,14 @@ def _stand_in() -> None:
 
 def _version(value: bool) -> None:
     if value:
-        from segtool import __version__
+        from segtool.version import __version__
 
         typer.echo(f"segtool {__version__}")
         raise typer.Exit
 
 
 def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_version, is_eager=True
-    ),
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
 ) -> None:
     """Brain-tumour MRI segmentation from one self-describing model file.
 
@@ -71,9 +76,7 @@ def _root(
 
 def build(called: str | None) -> typer.Typer:
     """The application with ``called`` loaded and every other command only listed."""
-    app = typer.Typer(
-        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-    )
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback()(_root)
     texts = {name: text for name, (_, text) in COMMANDS.items()} | PLUGINS
     for name, text in texts.items():

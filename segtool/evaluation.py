@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segtool import __version__
 from segtool.align import align_labels
 from segtool.case import LabelMap, Source
 from segtool.errors import CaseError, UnreadableFileError, UsageError
 from segtool.formats import get_format
 from segtool.pairing import Pair, Pairing
 from segtool.report import CaseResult, Report, Structure, score
+from segtool.version import __version__
 
 T = TypeVar("T")
 LabelArray = npt.NDArray[Any]
@@ -60,9 +60,7 @@ class EvaluateProgress:
     track: Callable[[Iterator[Any], str, int], Iterator[Any]] = _silent
 
 
-def evaluate_pairs(
-    pairing: Pairing, options: EvaluateOptions, progress: EvaluateProgress | None = None
-) -> Report:
+def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: EvaluateProgress | None = None) -> Report:
     """Score all pairs; a pair that cannot be scored becomes a failed row and never stops the others.
 
     Args:
@@ -109,9 +107,7 @@ def _in_threads(work: Callable[[Pair], T], pairs: Sequence[Pair]) -> Iterator[T]
 def _read(source: Source) -> LabelMap:
     label_map = get_format(source.format).read_labels(source)
     if label_map is None:
-        raise UnreadableFileError(
-            f"{source.path}: holds an image and no label map", "Give the file of the label map."
-        )
+        raise UnreadableFileError(f"{source.path}: holds an image and no label map", "Give the file of the label map.")
     return label_map
 
 
@@ -175,9 +171,7 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         start = time.perf_counter()
         read, reference = _read(pair.prediction), _read(pair.reference)
         mapped = LabelMap(_mapped(read.labels, options.label_map), read.geometry)
-        prediction, notes = align_labels(
-            mapped, reference.geometry, pair.prediction.path.name, strict=options.strict
-        )
+        prediction, notes = align_labels(mapped, reference.geometry, pair.prediction.path.name, strict=options.strict)
         seconds["read"] = time.perf_counter() - start
         start = time.perf_counter()
         scores, slices = score(

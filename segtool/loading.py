@@ -57,7 +57,7 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
     else:
         channels = _named_channels(source, spec, where, notes)
     for channel in channels:
-        _check_voxels(channel, where)
+        _check_voxels(channel, where, notes)
     data = _on_one_grid(channels, where, strict, notes)
     reference, said = _read_reference(source, channels[0].geometry, strict)
     notes += said
@@ -178,11 +178,12 @@ def _luminance(image: Image, name: str, notes: list[str]) -> _Channel:
     return _Channel(name, grey, image.geometry)
 
 
-def _check_voxels(channel: _Channel, where: str) -> None:
+def _check_voxels(channel: _Channel, where: str, notes: list[str]) -> None:
     """NaN and infinity show in the extremes, so that no array of flags is needed.
 
     Raises:
-        VoxelError: Not finite, or constant.
+        VoxelError: Not finite, or a volume of one value. A picture may be blank: sets of slices hold such beyond
+            the head.
     """
     low, high = channel.data.min(), channel.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -192,16 +193,16 @@ def _check_voxels(channel: _Channel, where: str) -> None:
             f"{where} has {' and '.join(kinds)} {'voxel' if bad == 1 else 'voxels'} in {channel.name}",
             "Replace them in the file, for instance with 0.",
         )
-    if low == high:
+    if low == high and channel.geometry.kind != "volume":
+        notes.append(f"every pixel of {channel.name} is {low:g}")
+    elif low == high:
         raise VoxelError(
             f"{where}: every voxel of {channel.name} is {low:g}",
             "Check that the file holds a scan, or leave it out.",
         )
 
 
-def _on_one_grid(
-    channels: Sequence[_Channel], where: str, strict: bool, notes: list[str]
-) -> npt.NDArray[Any]:
+def _on_one_grid(channels: Sequence[_Channel], where: str, strict: bool, notes: list[str]) -> npt.NDArray[Any]:
     """``(C, *S)`` on the grid of the first channel; a view of the file's array where that is possible."""
     first = channels[0]
     if first.image is not None and all(channel.image is first.image for channel in channels):
@@ -247,9 +248,7 @@ def load_reference(source: CaseSource, geometry: Geometry, *, strict: bool = Fal
     return _read_reference(source, geometry, strict)[0]
 
 
-def _read_reference(
-    source: CaseSource, geometry: Geometry, strict: bool
-) -> tuple[LabelMap | None, tuple[str, ...]]:
+def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tuple[LabelMap | None, tuple[str, ...]]:
     if source.reference is None:
         return None, ()
     read = get_format(source.reference.format).read_labels(source.reference)

@@ -208,9 +208,7 @@ def bootstrap_mean_ci(
     rows = max(1, _DRAWN_AT_ONCE // sample.size)
     means = np.concatenate(
         [
-            sample[generator.integers(0, sample.size, (min(rows, resamples - done), sample.size))].mean(
-                axis=1
-            )
+            sample[generator.integers(0, sample.size, (min(rows, resamples - done), sample.size))].mean(axis=1)
             for done in range(0, resamples, rows)
         ]
     )

@@ -22,7 +22,7 @@ _MAX_SPEC_BYTES = 16 * 2**20
 _REMEDY = "Give an .onnx file that `segtool export` wrote."
 
 
-class _Malformed(ValueError):
+class _MalformedError(ValueError):
     """The bytes are not a protocol buffer."""
 
 
@@ -32,11 +32,11 @@ def _varint(file: BinaryIO) -> int:
     for shift in range(0, 70, 7):
         byte = file.read(1)
         if not byte:
-            raise _Malformed
+            raise _MalformedError
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
-    raise _Malformed
+    raise _MalformedError
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -44,7 +44,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
     while (start := file.tell()) < end:
         tag = _varint(file)
         if not tag >> 3:
-            raise _Malformed
+            raise _MalformedError
         wire = tag & 7
         if wire == _VARINT:
             payload = file.tell()
@@ -58,9 +58,9 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
             payload = file.tell()
             stop = payload + (8 if wire == _FIXED64 else 4)
         else:
-            raise _Malformed
+            raise _MalformedError
         if stop > end:
-            raise _Malformed
+            raise _MalformedError
         yield tag >> 3, start, payload, stop
         file.seek(stop)
 
@@ -68,7 +68,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int, int]]:
 def _entry(file: BinaryIO, payload: int, stop: int) -> tuple[str, bytes]:
     """Key and value of one ``metadata_props`` entry."""
     if stop - payload > _MAX_SPEC_BYTES:
-        raise _Malformed
+        raise _MalformedError
     key, value = b"", b""
     file.seek(payload)
     for number, _, begin, end in _fields(file, stop):
@@ -100,7 +100,7 @@ def read_metadata(path: Path) -> dict[str, bytes]:
                     entries[key] = value
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})", "Check the path.") from error
-    except _Malformed as error:
+    except _MalformedError as error:
         raise ModelError(f"{path}: truncated or not an ONNX file", _REMEDY) from error
     if not has_graph:
         raise ModelError(f"{path}: not an ONNX file (it holds no graph)", _REMEDY)

@@ -27,9 +27,7 @@ ByteArray = npt.NDArray[np.uint8]
 # fraction of the time of a coloured one.
 WHITE, PREDICTION, REFERENCE, BOTH = 251, 252, 253, 254
 _COLOURS = {PREDICTION: (255, 0, 0), REFERENCE: (0, 255, 0), BOTH: (255, 255, 0)}
-_PALETTE = bytes(
-    part for i in range(256) for part in _COLOURS.get(i, (min(255, round(i * 255 / WHITE)),) * 3)
-)
+_PALETTE = bytes(part for i in range(256) for part in _COLOURS.get(i, (min(255, round(i * 255 / WHITE)),) * 3))
 PERCENTILES = (1.0, 99.0)
 _GAP_PX = 4
 

@@ -100,9 +100,7 @@ def _entries(path: Path) -> list[Entry]:
     found = find_entries([path], path / _OVERLAYS).entries
     entries = [entry for entry in found if not entry.stem.endswith(_PROBABILITIES)]
     if not entries:
-        raise UsageError(
-            f"{path}: holds probability maps and no label maps", "Give the folder of label maps."
-        )
+        raise UsageError(f"{path}: holds probability maps and no label maps", "Give the folder of label maps.")
     return entries
 
 
@@ -121,13 +119,9 @@ def _label_maps(
     able = [entry for entry in entries if not is_brain_mask(entry.stem)]
     chosen = [entry for entry in able if is_marked(entry)] or able
     if len(chosen) < len(entries):
-        notes.append(
-            f"{len(entries) - len(chosen)} files beside the {what} passed over: scans by their names"
-        )
+        notes.append(f"{len(entries) - len(chosen)} files beside the {what} passed over: scans by their names")
     if not chosen:
-        raise UsageError(
-            f"no {what}: {entries[0].where!r} is a mask of the brain", "Give the folder of label maps."
-        )
+        raise UsageError(f"no {what}: {entries[0].where!r} is a mask of the brain", "Give the folder of label maps.")
     return chosen
 
 

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from segtool import __version__
 from segtool.atomic import PARTIAL_PREFIX
 from segtool.backends import Device, load_backend
 from segtool.backends.base import Backend
@@ -20,11 +18,9 @@ from segtool.model_file import read_spec, sha256
 from segtool.overlay import overlay_case
 from segtool.report import CaseResult, Report, Scores, score, structures_of
 from segtool.scan import Scan, ScanOptions, scan
-from segtool.spec import ModelSpec
+from segtool.spec import ModelSpec, PostprocessSpec
 from segtool.stages import Job, StageOptions, Stages
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from segtool.version import __version__
 
 DEFAULT_OUTPUT = Path("segtool-output")
 _BATCH_2D = 8
@@ -44,6 +40,7 @@ class PredictOptions:
         threads: CPU threads of the engine; None for one a core.
         overlay: Also write pictures with the contours.
         save_probabilities: Also write probability maps.
+        raw: Skip the post-processing that the model's spec asks for.
         resume: Keep results that an earlier run finished.
         strict: Refuse cases whose images had to be brought onto one grid.
     """
@@ -57,6 +54,7 @@ class PredictOptions:
     threads: int | None = None
     overlay: bool = False
     save_probabilities: bool = False
+    raw: bool = False
     resume: bool = False
     strict: bool = False
 
@@ -70,9 +68,7 @@ class Progress:
     on_units: Callable[[int], None] = lambda _count: None
 
 
-def predict_folder(
-    inputs: Sequence[Path], options: PredictOptions, progress: Progress | None = None
-) -> Report:
+def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Progress | None = None) -> Report:
     """Segment all cases below ``inputs``; write results and ``report.json`` and ``report.csv``.
 
     One bad case becomes a failed row of the report and never stops the others.
@@ -88,6 +84,8 @@ def predict_folder(
     progress = progress or Progress()
     model = options.model or default_model()
     spec = read_spec(model)
+    if options.raw:
+        spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
     found = scan(inputs, spec, options.scan)
     check_writable(options.output)
     backend = load_backend(model, options.device, options.threads)
@@ -127,7 +125,7 @@ def predict_folder(
             device=backend.device,
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
-            options={"threshold": options.threshold or spec.threshold, "strict": options.strict},
+            options={"threshold": options.threshold or spec.threshold, "strict": options.strict, "raw": options.raw},
             notes=("interrupted: not all cases were done",) if interrupted else (),
         )
         report.write_json(options.output / "report.json")

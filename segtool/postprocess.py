@@ -39,7 +39,7 @@ def decide(logits: Float32Array, spec: ModelSpec, threshold: float) -> Labels:
             labels[channel > cut] = value
         return labels
     if threshold == 0.5:
-        return np.concatenate([np.zeros(1, np.uint8), values])[logits.argmax(axis=0)]
+        return np.asarray(np.concatenate([np.zeros(1, np.uint8), values])[logits.argmax(axis=0)], np.uint8)
     probabilities = activate(logits, spec)
     inside = probabilities.sum(axis=0) > threshold
     labels[inside] = values[probabilities.argmax(axis=0)[inside]]
@@ -66,10 +66,19 @@ class SliceAssembler:
 
     def add(self, index: int, logits: AnyArray) -> None:
         """Take logits ``(K, h, w)`` of slice ``index``."""
-        native = self._prepared.placement.to_native(logits)
-        self._prepared.slice_view(self._labels)[index] = decide(native, self._spec, self._threshold)
+        place = self._prepared.placement
+        labels = self._prepared.slice_view(self._labels)[index]
         if self._probabilities is not None:
+            native = place.to_native(logits)
+            labels[...] = decide(native, self._spec, self._threshold)
             self._prepared.slice_view(self._probabilities)[:, index] = activate(native, self._spec)
+            return
+        # A linear mix of logits on the background's side of a flat border stays on that side: only what the
+        # labelled part of the frame can reach needs resampling, a small share of most slices.
+        linear = self._spec.activation == "sigmoid" or self._threshold == 0.5
+        box = place.native_box(decide(logits, self._spec, self._threshold) > 0) if linear else (slice(None),) * 2
+        if box is not None:
+            labels[box] = decide(place.to_native(logits, box), self._spec, self._threshold)
 
     def finish(self) -> tuple[LabelMap, npt.NDArray[np.float16] | None]:
         """The label map, after the spec's post-processing, and the probabilities where kept."""
@@ -80,7 +89,11 @@ class SliceAssembler:
 
 
 def finish_volume(
-    prepared: WindowedCase, logits: Float32Array, spec: ModelSpec, threshold: float, keep_probabilities: bool = False
+    prepared: WindowedCase,
+    logits: Float32Array,
+    spec: ModelSpec,
+    threshold: float,
+    keep_probabilities: bool = False,
 ) -> tuple[LabelMap, npt.NDArray[np.float16] | None]:
     """Label map and, where asked for, probabilities ``(L, *S)`` from a 3D network's blended logits ``(K, D, H, W)``."""
     native = resize(logits, prepared.cropped_shape)
@@ -105,11 +118,11 @@ def _clean(mask: npt.NDArray[np.bool_], rules: PostprocessSpec) -> npt.NDArray[n
     """Component and hole rules on one structure ``(*S)``."""
     from scipy import ndimage  # a quarter of a second that models without such rules need not pay
 
-    if rules.min_component_voxels or rules.largest_component:
+    if rules.min_component_voxels or rules.min_component_share or rules.largest_component:
         parts, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         sizes[0] = 0
-        keep = sizes >= max(1, rules.min_component_voxels)
+        keep = sizes >= max(1, rules.min_component_voxels, rules.min_component_share * sizes.max())
         if rules.largest_component:
             keep &= np.arange(count + 1) == sizes.argmax()
         mask = keep[parts]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from segtool.case import Case
 from segtool.geometry import Geometry, Reorientation
-from segtool.resample import resize
+from segtool.resample import linear_matrix, resize
 from segtool.spec import IntensitySpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
 
 Float32Array = npt.NDArray[np.float32]
@@ -77,8 +77,8 @@ def _range(values: Float32Array, percentiles: tuple[float, float] | None) -> tup
 def coverage(labels: AnyArray, label: LabelSpec) -> Float32Array:
     """1 where a reference shows ``label``, else 0; float32 ``(*S)``."""
     if not label.reference_values:
-        return (labels != 0).astype(np.float32)
-    return np.isin(labels, label.reference_values).astype(np.float32)
+        return np.asarray(labels != 0, np.float32)
+    return np.asarray(np.isin(labels, label.reference_values), np.float32)
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,46 @@ class Placement:
         )
         return cls(native, frame, inner, ((frame[0] - inner[0]) // 2, (frame[1] - inner[1]) // 2))
 
-    def to_native(self, maps: AnyArray) -> Float32Array:
-        """Resample ``(K, h, w)`` maps in the frame to ``(K, H, W)`` on the slice's own pixels."""
-        return resize(maps[(..., *self.window)], self.native)
+    def to_native(self, maps: AnyArray, box: tuple[slice, slice] | None = None) -> Float32Array:
+        """Resample maps ``(K, h, w)`` in the frame to the slice's own pixels.
+
+        Args:
+            maps: On the network's frame.
+            box: Rows and columns of the slice to make; None for all of it.
+
+        Returns:
+            ``(K, H, W)``, or the box of it.
+        """
+        inner = maps[(..., *self.window)]
+        if box is None:
+            return resize(inner, self.native)
+        rows, columns = (
+            linear_matrix(small, large)[part] for small, large, part in zip(self.inner, self.native, box, strict=True)
+        )
+        # Weights vanish outside a narrow band: leave the rest of the frame out of the product.
+        top, left = (_used(matrix) for matrix in (rows, columns))
+        return np.asarray(rows[:, top] @ inner[..., top, left] @ columns[:, left].T, np.float32)
+
+    def native_box(self, inside: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
+        """The native pixels that any pixel of the frame's mask ``(h, w)`` influences; None where there is none."""
+        shown = inside[self.window]
+        box = []
+        for axis in range(2):
+            hit = np.flatnonzero(shown.any(axis=1 - axis))
+            if not hit.size:
+                return None
+            scale = self.native[axis] / self.inner[axis]
+            # Linear weights reach one frame pixel, or one native pixel where that is wider; one more for rounding.
+            reach = max(scale, 1.0) + 1
+            start, stop = hit[0] * scale - reach, (hit[-1] + 1) * scale + reach
+            box.append(slice(max(0, int(start)), min(self.native[axis], int(stop) + 1)))
+        return box[0], box[1]
+
+
+def _used(matrix: Float32Array) -> slice:
+    """The columns of a weight matrix that are not 0 throughout."""
+    columns = np.flatnonzero(matrix.any(axis=0))
+    return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def slice_orientation(geometry: Geometry, spec: SliceSpec) -> str:
@@ -234,9 +271,7 @@ class WindowedCase:
         if wanted is None:
             return self.cropped_shape
         own = self._moved_geometry.spacing_mm
-        a, b, c = (
-            max(1, round(n * mm / to)) for n, mm, to in zip(self.cropped_shape, own, wanted, strict=True)
-        )
+        a, b, c = (max(1, round(n * mm / to)) for n, mm, to in zip(self.cropped_shape, own, wanted, strict=True))
         return a, b, c
 
     def target(self, labels: AnyArray) -> Float32Array:

@@ -139,8 +139,7 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Cases by status; they add up to ``cases``."""
         by_status = {
-            status: sum(case.status == status for case in self.cases)
-            for status in ("done", "failed", "skipped")
+            status: sum(case.status == status for case in self.cases) for status in ("done", "failed", "skipped")
         }
         return {"cases": len(self.cases), **by_status}
 

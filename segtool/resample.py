@@ -26,7 +26,7 @@ def linear_matrix(size_in: int, size_out: int) -> Float32Array:
     centres = (np.arange(size_out) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(size_in)[None, :] - centres[:, None]) / width
     weights = np.maximum(0.0, 1.0 - distance)
-    matrix = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix: Float32Array = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     matrix.flags.writeable = False
     return matrix
 
@@ -44,6 +44,9 @@ def resize(array: npt.NDArray[Any], shape: Sequence[int]) -> Float32Array:
         size_in, size_out = result.shape[lead + axis], shape[axis]
         if size_in == size_out:
             continue
+        if size_in == 2 * size_out:
+            result = _halve(result, lead + axis)
+            continue
         matrix = linear_matrix(size_in, size_out)
         if lead + axis == result.ndim - 1:
             result = result @ matrix.T
@@ -53,3 +56,24 @@ def resize(array: npt.NDArray[Any], shape: Sequence[int]) -> Float32Array:
             flat = result.reshape(*before, size_in, -1)
             result = np.matmul(matrix, flat).reshape(*before, size_out, *after)
     return result
+
+
+def _halve(array: Float32Array, axis: int) -> Float32Array:
+    """Halve an even axis: what :func:`linear_matrix` does there, with its four weights written out.
+
+    The common 512 to 256 then reads the image twice instead of multiplying with a matrix of mostly zeros.
+    """
+    moved = np.moveaxis(array, axis, 0)
+    even, odd = moved[0::2], moved[1::2]
+    # Output i lies between voxels 2i and 2i + 1; with 2i - 1 and 2i + 2 the weights are 1 3 3 1 over 8. At an
+    # end the missing voxel's weight goes to the others.
+    result = even + odd
+    result *= np.float32(0.375)
+    result[1:] += np.float32(0.125) * odd[:-1]
+    result[:-1] += np.float32(0.125) * even[1:]
+    if len(result) == 1:
+        result *= np.float32(4 / 3)
+    else:
+        result[0] *= np.float32(8 / 7)
+        result[-1] *= np.float32(8 / 7)
+    return np.moveaxis(result, 0, axis)

@@ -36,9 +36,7 @@ def structures_of(spec: ModelSpec) -> tuple[Structure, ...]:
         Structure(
             name,
             members,
-            ()
-            if not all(references[v] for v in members)
-            else _distinct(r for v in members for r in references[v]),
+            () if not all(references[v] for v in members) else _distinct(r for v in members for r in references[v]),
         )
         for name, members in spec.regions.items()
     ]
@@ -161,9 +159,7 @@ def score_slices(
 ) -> dict[int, dict[str, Scores]]:
     """Score a stack ``(N, H, W)`` picture by picture, by index; otherwise as :func:`score_case`."""
     picture = Geometry.of_pixels(geometry.shape[1:])
-    references: Sequence[LabelArray | None] = (
-        [None] * len(prediction) if reference is None else list(reference)
-    )
+    references: Sequence[LabelArray | None] = [None] * len(prediction) if reference is None else list(reference)
     if len(references) != len(prediction):
         raise ValueError(f"stacks of {len(prediction)} and {len(references)} pictures")
     return {

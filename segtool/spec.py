@@ -72,8 +72,8 @@ class SliceSpec(_Frozen):
     Every slice is normalised by itself, resized so that its longer side (in mm) fills ``size`` with its aspect
     ratio kept, and centred in a frame of ``size`` filled with its lowest value.
 
-    ``plane`` is the plane in which volumes are cut: ``acquired`` is the one across the widest spacing; where spacings are
-    equal, across the axis with the fewest voxels; where those are equal too, axial.
+    ``plane`` is the plane in which volumes are cut: ``acquired`` is the one across the widest spacing; where
+    spacings are equal, across the axis with the fewest voxels; where those are equal too, axial.
     """
 
     rank: Literal[2] = 2
@@ -106,11 +106,13 @@ class VolumeSpec(_Frozen):
 class PostprocessSpec(_Frozen):
     """Applied to the label map, in this order, each only where set.
 
-    ``min_component_voxels`` removes smaller connected components (face, edge and corner neighbours) of each
-    label; ``largest_component`` keeps one a label; ``fill_holes`` closes cavities of each label.
+    Connected components are those of one label by face, edge and corner neighbours, in a volume or a picture.
+    ``min_component_voxels`` removes smaller ones; ``min_component_share`` removes those below that share of the
+    label's largest one; ``largest_component`` keeps one a label; ``fill_holes`` closes cavities of each label.
     """
 
     min_component_voxels: Annotated[int, Field(ge=0)] = 0
+    min_component_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     largest_component: bool = False
     fill_holes: bool = False
 

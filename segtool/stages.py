@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,11 @@ class _Output:
     job: Job
     index: int | None
     logits: AnyArray
+
+
+def _to_numpy(array: AnyArray, xp: ModuleType) -> AnyArray:
+    """``array`` of the engine's array module in main memory."""
+    return array if xp is np else cast("AnyArray", xp.asnumpy(array))
 
 
 class Stages:
@@ -203,7 +209,8 @@ class Stages:
         volume_model = self._spec.input.rank == 3
         if volume_model and case.geometry.kind != "volume":
             raise GridError(
-                f"case {job.source.name!r} is a {case.geometry.kind} ({case.geometry.describe()}), the model wants volumes",
+                f"case {job.source.name!r} is a {case.geometry.kind} of {case.geometry.describe()}, "
+                "the model wants volumes",
                 "Use a 2D model for pictures, see `segtool models`.",
             )
         # A 3D network's input is a float32 copy of the case; a 2D network's inputs are made slice by slice.
@@ -220,9 +227,7 @@ class Stages:
             self._put(_Input(job, None, job.windowed.tensor))
             return
         sliced = SlicedCase(job.case, self._spec)
-        job.assembler = SliceAssembler(
-            sliced, self._spec, self._options.threshold, self._options.keep_probabilities
-        )
+        job.assembler = SliceAssembler(sliced, self._spec, self._options.threshold, self._options.keep_probabilities)
         for index in range(sliced.count):
             with job.timed("preprocess"):
                 tensor = None if sliced.is_blank(index) else sliced.tensor(index)
@@ -261,8 +266,7 @@ class Stages:
         xp = self._backend.xp
         start = time.perf_counter()
         logits = self._backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
-        if xp is not np:
-            logits = logits.get()
+        logits = _to_numpy(logits, xp)
         share = (time.perf_counter() - start) / len(batch)
         for item, answer in zip(batch, logits, strict=True):
             with item.job.lock:
@@ -288,8 +292,7 @@ class Stages:
                 xp=self._backend.xp,
                 on_window=report,
             )
-            if self._backend.xp is not np:
-                logits = logits.get()
+            logits = _to_numpy(logits, self._backend.xp)
         self._answers.put(_Output(item.job, None, logits), logits.nbytes)
 
     # Writing
@@ -338,5 +341,3 @@ class Stages:
             job.case = job.label_map = job.probabilities = job.assembler = job.windowed = None
             if job.held_bytes:
                 self._memory.release(job.held_bytes)
-
-

@@ -87,9 +87,7 @@ def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
-def _with_interval(
-    summary: Mapping[str, Any], measure: str, which: str = "", digits: int = 3, unit: str = ""
-) -> str:
+def _with_interval(summary: Mapping[str, Any], measure: str, which: str = "", digits: int = 3, unit: str = "") -> str:
     """Such as ``0.834 (0.81-0.85)`` or ``4.21 mm (3.1-5.9)``."""
     mean = _number(summary[f"{measure}_mean{which}"], digits) + unit
     low, high = summary[f"{measure}_ci95{which}"]

@@ -48,9 +48,7 @@ class SurfaceDistances:
         surface = self.of_prediction.size + self.of_reference.size
         if not surface:
             return NAN
-        near = np.count_nonzero(self.of_prediction <= tolerance) + np.count_nonzero(
-            self.of_reference <= tolerance
-        )
+        near = np.count_nonzero(self.of_prediction <= tolerance) + np.count_nonzero(self.of_reference <= tolerance)
         return int(near) / surface
 
 
@@ -74,9 +72,7 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
     if not union.any():
         return SurfaceDistances(np.zeros(0), np.zeros(0))
     box = _bounding_box(union)
-    inner, outer = (
-        mask[box] & ~ndimage.binary_erosion(mask[box], border_value=0) for mask in (prediction, reference)
-    )
+    inner, outer = (mask[box] & ~ndimage.binary_erosion(mask[box], border_value=0) for mask in (prediction, reference))
     if not inner.any() or not outer.any():
         return SurfaceDistances(*(np.full(np.count_nonzero(side), np.inf) for side in (inner, outer)))
     to_outer = ndimage.distance_transform_edt(~outer, sampling=tuple(spacing))[inner]
@@ -99,9 +95,7 @@ def hd95(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
     return surface_distances(prediction, reference, spacing).percentile(95.0)
 
 
-def normalised_surface_distance(
-    prediction: Mask, reference: Mask, spacing: Sequence[float], tolerance: float
-) -> float:
+def normalised_surface_distance(prediction: Mask, reference: Mask, spacing: Sequence[float], tolerance: float) -> float:
     """Share of both surfaces within ``tolerance`` of the other one (surface Dice at a tolerance).
 
     Returns:

@@ -94,9 +94,7 @@ def test_a_file_whose_name_tells_nothing_is_the_models_channel(tmp_path: Path) -
 
 def test_one_picture_does_not_make_four_channels(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", ramp(4, 5, dtype=np.uint8))
-    with pytest.raises(
-        MissingChannelError, match=r"is one image, the model wants 4 .*names that end in _t1, _t1ce"
-    ):
+    with pytest.raises(MissingChannelError, match=r"is one image, the model wants 4 .*names that end in _t1, _t1ce"):
         load(tmp_path, "t1", "t1ce", "t2", "flair")
 
 
@@ -160,15 +158,11 @@ def test_decathlon_channels_are_picked_by_name_and_the_file_is_read_once(
     from segtool.formats import get_format
 
     write_nifti(tmp_path / "imagesTr/B_1.nii.gz", ramp(3, 4, 5, 4))
-    (tmp_path / "dataset.json").write_text(
-        '{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}'
-    )
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}')
     reads = []
     nifti = get_format("nifti")
     original = nifti.read_image
-    monkeypatch.setattr(
-        nifti, "read_image", lambda source: reads.append(source) or original(source), raising=False
-    )
+    monkeypatch.setattr(nifti, "read_image", lambda source: reads.append(source) or original(source), raising=False)
     case = load(tmp_path, "t1", "t1ce", "t2", "flair")
     np.testing.assert_array_equal(case.data[:, 0, 0, 0], [1, 2, 3, 0])
     assert len(reads) == 1
@@ -177,9 +171,7 @@ def test_decathlon_channels_are_picked_by_name_and_the_file_is_read_once(
 def test_a_channel_beyond_the_file_blames_dataset_json(tmp_path: Path) -> None:
     write_nifti(tmp_path / "imagesTr/B_1.nii.gz", ramp(3, 4, 5, 2))
     (tmp_path / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd"}}')
-    with pytest.raises(
-        MissingChannelError, match=r"t1ce should be channel 2 .*Correct the channel names in dataset"
-    ):
+    with pytest.raises(MissingChannelError, match=r"t1ce should be channel 2 .*Correct the channel names in dataset"):
         load(tmp_path, "t1ce")
 
 
@@ -269,9 +261,7 @@ def test_channels_of_places_apart_are_refused(tmp_path: Path) -> None:
 def test_pictures_of_different_size_are_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "P_t1.png", ramp(4, 5, dtype=np.uint8))
     write_png(tmp_path / "P_t2.png", ramp(5, 4, dtype=np.uint8))
-    with pytest.raises(
-        GridError, match=r"t1 has 4x5 pixels, t2 has 5x4 pixels\. Bring the images onto one grid"
-    ):
+    with pytest.raises(GridError, match=r"t1 has 4x5 pixels, t2 has 5x4 pixels\. Bring the images onto one grid"):
         load(tmp_path, "t1", "t2")
 
 
@@ -304,10 +294,15 @@ def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path, bad: list[float]
 
 
 @pytest.mark.parametrize("value", [0, 7])
-def test_a_constant_image_is_refused(tmp_path: Path, value: int) -> None:
-    write_png(tmp_path / "P_t1ce.png", np.full((4, 4), value, np.uint8))
+def test_a_constant_volume_is_refused(tmp_path: Path, value: int) -> None:
+    write_nifti(tmp_path / "P_t1ce.nii.gz", np.full((3, 4, 5), value, np.int16))
     with pytest.raises(VoxelError, match=f"every voxel of t1ce is {value}.*leave it out"):
         load(tmp_path, "t1ce")
+
+
+def test_a_blank_picture_is_a_case_with_a_note(tmp_path: Path) -> None:
+    write_png(tmp_path / "P_t1ce.png", np.zeros((4, 4), np.uint8))
+    assert load(tmp_path, "t1ce").notes == ("every pixel of t1ce is 0",)
 
 
 def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
@@ -372,9 +367,7 @@ def test_a_reference_outside_the_scan_is_refused(tmp_path: Path) -> None:
 def test_a_reference_of_another_shape_is_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "P.png", ramp(4, 5, dtype=np.uint8))
     write_png(tmp_path / "P_mask.png", np.eye(6, dtype=np.uint8))
-    with pytest.raises(
-        GridError, match=r"the reference has 6x6 pixels, the scan 4x5 pixels.*on the scan's own grid"
-    ):
+    with pytest.raises(GridError, match=r"the reference has 6x6 pixels, the scan 4x5 pixels.*on the scan's own grid"):
         load(tmp_path, "t1ce")
 
 
@@ -432,9 +425,7 @@ def test_real_volumes_load(
     assert case.notes == ()
 
 
-@pytest.mark.parametrize(
-    ("folder", "channel"), [("kaggle_3m", "flair"), ("lgg_h5", "flair"), ("cheng", "t1ce")]
-)
+@pytest.mark.parametrize(("folder", "channel"), [("kaggle_3m", "flair"), ("lgg_h5", "flair"), ("cheng", "t1ce")])
 def test_real_pictures_load_with_their_references(real_data: Path, folder: str, channel: str) -> None:
     spec = spec_of(channel)
     for source in scan([real_data / folder], spec).cases[:5]:

@@ -170,9 +170,7 @@ def marked_volume(orientation, spacing_ras):
     ],
     ids=["axial", "coronal", "sagittal"],
 )
-def test_volumes_are_shown_radiologically_across_the_widest_spacing(
-    tmp_path, orientation, spacing, shape, corner
-):
+def test_volumes_are_shown_radiologically_across_the_widest_spacing(tmp_path, orientation, spacing, shape, corner):
     image, labels, geometry = marked_volume(orientation, spacing)
     overlay_case(tmp_path / "a.png", case_of(image, geometry), LabelMap(labels, geometry))
     rgb = pixels(tmp_path / "a.png")

@@ -56,9 +56,7 @@ def test_the_lesion_is_a_bright_ring_around_a_dark_core(slices):
         assert ring > 1.5 * core
 
 
-@pytest.mark.parametrize(
-    ("plane", "rows_mm", "columns_mm"), [("axial", 1, 0), ("coronal", 2, 0), ("sagittal", 2, 1)]
-)
+@pytest.mark.parametrize(("plane", "rows_mm", "columns_mm"), [("axial", 1, 0), ("coronal", 2, 0), ("sagittal", 2, 1)])
 def test_slices_hang_as_radiologists_hang_them(slices, plane, rows_mm, columns_mm):
     # Rows grow to Posterior or Inferior, columns to Left or Posterior: against the RAS axis each time.
     for seed in SEEDS:

@@ -40,9 +40,7 @@ def test_a_folder_of_pictures_becomes_label_maps_with_dice(model: Path, scans: P
     report = predict_folder([scans], options(model, tmp_path))
     assert report.counts == {"cases": 3, "done": 3, "failed": 0, "skipped": 0}
     for index in range(3):
-        np.testing.assert_array_equal(
-            read_png(tmp_path / "out" / f"slice_{index}.png"), disc(32, (8 + index, 16), 5)
-        )
+        np.testing.assert_array_equal(read_png(tmp_path / "out" / f"slice_{index}.png"), disc(32, (8 + index, 16), 5))
     assert report.summary["tumour"]["dice_mean_all"] == 1.0
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [case["name"] for case in written["cases"]] == ["slice_0", "slice_1", "slice_2"]
@@ -201,9 +199,7 @@ def test_an_interrupt_leaves_a_report_of_what_was_done(model: Path, tmp_path: Pa
     assert not list((tmp_path / "out").rglob(".partial-*"))
 
 
-def test_a_bug_in_a_stage_is_raised_not_swallowed(
-    model: Path, scans: Path, tmp_path: Path
-) -> None:
+def test_a_bug_in_a_stage_is_raised_not_swallowed(model: Path, scans: Path, tmp_path: Path) -> None:
     def explode(_result: object) -> None:
         raise RuntimeError("a bug")
 

@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from segtool.postprocess import activate, decide, postprocess
+from segtool.case import Case
+from segtool.geometry import Geometry
+from segtool.postprocess import SliceAssembler, activate, decide, postprocess
+from segtool.preprocess import SlicedCase
 from segtool.spec import ChannelSpec, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec
 
 
@@ -30,9 +35,7 @@ def test_sigmoid_threshold_is_a_probability(threshold: float, labels: list[int])
 
 
 @pytest.mark.parametrize(("threshold", "labels"), [(0.5, [0, 5]), (0.35, [2, 5]), (0.95, [0, 0])])
-def test_softmax_takes_the_most_probable_class_or_thresholds_their_sum(
-    threshold: float, labels: list[int]
-) -> None:
+def test_softmax_takes_the_most_probable_class_or_thresholds_their_sum(threshold: float, labels: list[int]) -> None:
     # Columns: background .6, a .3, b .1; and .1, .2, .7.
     logits = np.log(np.array([[0.6, 0.1], [0.3, 0.2], [0.1, 0.7]])).astype(np.float32)
     spec = make_spec("softmax")
@@ -48,6 +51,8 @@ ROWS = np.array([[1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 2]], np.uint8)
     [
         ({}, ROWS),
         ({"min_component_voxels": 2}, [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]]),
+        ({"min_component_share": 0.25}, [[1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 2]]),
+        ({"min_component_share": 0.26}, [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 2]]),
         ({"largest_component": True}, [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 2]]),
     ],
 )
@@ -66,3 +71,26 @@ def test_pictures_of_a_stack_are_unrelated() -> None:
     stack[0, 0, :3] = stack[1, 0, 3] = 1
     kept = postprocess(stack, PostprocessSpec(largest_component=True), True)
     np.testing.assert_array_equal(kept, stack)
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.sampled_from(["sigmoid", "softmax"]),
+    st.sampled_from([0.5, 0.3]),
+    st.integers(0, 99),
+)
+def test_resampling_only_the_labelled_part_changes_no_pixel(
+    shape: tuple[int, int], activation: str, threshold: float, seed: int
+) -> None:
+    spec = make_spec(activation)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1.5, 1.0, (spec.output_channels, 16, 16)).astype(np.float32)
+    if activation == "softmax":
+        logits[0] += 3
+    logits[:, : rng.integers(16)] -= 4 * (activation == "sigmoid")
+    sliced = SlicedCase(Case("a", np.ones((1, *shape)), Geometry.of_pixels(shape)), spec)
+    whole = decide(sliced.placement.to_native(logits), spec, threshold)
+    assembler = SliceAssembler(sliced, spec, threshold)
+    assembler.add(0, logits)
+    np.testing.assert_array_equal(assembler.finish()[0].labels, whole)

@@ -114,7 +114,10 @@ def test_blank_slices_are_recognised() -> None:
 
 
 def test_targets_take_the_reference_values_of_each_label() -> None:
-    labels = (LabelSpec(name="a", value=1, reference_values=(1, 4)), LabelSpec(name="b", value=2, reference_values=(2,)))
+    labels = (
+        LabelSpec(name="a", value=1, reference_values=(1, 4)),
+        LabelSpec(name="b", value=2, reference_values=(2,)),
+    )
     case = Case("a", np.ones((1, 16, 16)), Geometry.of_pixels((16, 16)))
     reference = np.zeros((16, 16), np.uint8)
     reference[0, :4] = [1, 2, 4, 3]
@@ -141,7 +144,9 @@ def volumes(draw: st.DrawFn) -> tuple[Geometry, np.ndarray]:
 
 @settings(deadline=None)
 @given(volumes())
-def test_a_2d_label_map_overlays_its_volume_exactly_in_any_orientation(case: tuple[Geometry, np.ndarray]) -> None:
+def test_a_2d_label_map_overlays_its_volume_exactly_in_any_orientation(
+    case: tuple[Geometry, np.ndarray],
+) -> None:
     # A network that copies its input, at the input's own resolution, must give the mask back, voxel by voxel.
     geometry, mask = case
     spec = make_spec(input=SliceSpec(size=(64, 64), fit="stretch"))

@@ -48,3 +48,14 @@ def test_leading_axes_and_every_spatial_axis_are_independent() -> None:
 def test_the_same_size_costs_no_copy() -> None:
     array = np.ones((4, 4), np.float32)
     assert resize(array, (4, 4)) is array
+
+
+@given(st.integers(1, 12), st.sampled_from([0, 1, 2]))
+def test_halving_equals_the_matrix(half: int, axis: int) -> None:
+    shape = [3, 4, 5]
+    shape[axis] = 2 * half
+    array = np.random.default_rng(half).normal(size=shape).astype(np.float32)
+    target = list(shape)
+    target[axis] = half
+    expected = np.moveaxis(np.moveaxis(array, axis, -1) @ linear_matrix(2 * half, half).T, -1, axis)
+    np.testing.assert_allclose(resize(array, target), expected, atol=1e-5)

@@ -247,9 +247,7 @@ def write_json(path: Path, content: object) -> None:
 @pytest.mark.parametrize("top", [".", "imagesTr"])
 def test_nnunet_numbers_get_their_names_from_dataset_json(tmp_path: Path, top: str) -> None:
     touch(tmp_path, *(f"imagesTr/C_{n:04}.nii.gz" for n in range(4)), "labelsTr/C.nii.gz")
-    write_json(
-        tmp_path / "dataset.json", {"channel_names": {"0": "T1w", "1": "T1-Gd", "2": "T2w", "3": "FLAIR"}}
-    )
+    write_json(tmp_path / "dataset.json", {"channel_names": {"0": "T1w", "1": "T1-Gd", "2": "T2w", "3": "FLAIR"}})
     (case,) = scan([tmp_path / top]).cases
     assert case.name == ("C" if top == "imagesTr" else "imagesTr/C")
     assert files(case) == {name: f"C_{n:04}.nii.gz" for n, name in enumerate(FOUR)}
@@ -366,13 +364,9 @@ def test_kaggle_3m_pictures_hold_three_channels(tmp_path: Path) -> None:
         (("a/b.png", "a/b.nii.gz", "a/b.mat"), ["a/b", "a/b-mat", "a/b-nii"]),
     ],
 )
-def test_names_are_unique_even_without_case(
-    tmp_path: Path, listing: tuple[str, ...], wanted: list[str]
-) -> None:
+def test_names_are_unique_even_without_case(tmp_path: Path, listing: tuple[str, ...], wanted: list[str]) -> None:
     called = names(scan([touch(tmp_path, *listing)]))
-    assert sorted(called) == sorted(wanted) or {n.casefold() for n in called} == {
-        n.casefold() for n in wanted
-    }
+    assert sorted(called) == sorted(wanted) or {n.casefold() for n in called} == {n.casefold() for n in wanted}
     assert len({name.casefold() for name in called}) == len(listing)
 
 
@@ -775,9 +769,7 @@ def test_scanning_pictures_and_volumes_loads_no_library_that_reads_them(tmp_path
         "import sys; from pathlib import Path; from segtool.scan import scan; scan([Path(sys.argv[1])]);"
         f"print([m for m in {heavy} if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

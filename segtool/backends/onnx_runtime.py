@@ -42,7 +42,7 @@ class OnnxRuntimeBackend:
             self._session: Any = ort.InferenceSession(
                 str(model), options, providers=[_PROVIDERS[name] for name in dict.fromkeys((wanted, "cpu"))]
             )
-        except Exception as error:  # noqa: BLE001 - ORT raises classes of its own C module, without a common base
+        except Exception as error:
             raise ModelError(
                 f"{model}: onnxruntime {self.version} cannot load it ({error})", "Export the model again."
             ) from error
@@ -55,10 +55,14 @@ class OnnxRuntimeBackend:
             )
         self.precision = "fp32"
         self.xp: ModuleType = np
-        names = [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
+        names = (
+            [node.name for node in self._session.get_inputs()],
+            [node.name for node in self._session.get_outputs()],
+        )
         if names != ([_INPUT], [_OUTPUT]):
             raise ModelError(
-                f"{model}: inputs {names[0]} and outputs {names[1]}, wanted one input {_INPUT!r} and one output {_OUTPUT!r}",
+                f"{model}: inputs {names[0]} and outputs {names[1]}, "
+                f"wanted one input {_INPUT!r} and one output {_OUTPUT!r}",
                 "Export the model with `segtool export`.",
             )
 

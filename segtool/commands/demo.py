@@ -19,15 +19,11 @@ results/  What the model answers: label maps, overlays (reference green, predict
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path(
-        "segtool-demo"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("segtool-demo"),
     seed: Annotated[int, typer.Option(min=0, help="Draws other heads.")] = 0,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", help="A model file, or a bundled model's name. [default: the bundled one]"
-        ),
+        typer.Option("--model", "-m", help="A model file, or a bundled model's name. [default: the bundled one]"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -53,9 +49,7 @@ def demo(
     if not json:
         for case in report.cases:
             for structure, scores in case.scores.items():
-                typer.echo(
-                    f"        {case.name:<14} {structure}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}"
-                )
+                typer.echo(f"        {case.name:<14} {structure}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}")
         typer.echo(f"look    {results / 'overlays'}   reference green, prediction red")
         typer.echo("next    segtool predict FOLDER_OF_YOUR_SCANS --overlay")
     if report.failures:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from segtool import __version__
+from segtool.version import __version__
 
 Status = Literal["ok", "note", "missing", "failed"]
 
@@ -61,9 +61,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     if json:
         typer.echo(to_json({"works": works, "findings": [asdict(finding) for finding in findings]}))
     else:
-        typer.echo(
-            "Prediction works here." if works else "Prediction cannot work here: see the lines that failed."
-        )
+        typer.echo("Prediction works here." if works else "Prediction cannot work here: see the lines that failed.")
     if not works:
         raise typer.Exit(_CANNOT_PREDICT)
 
@@ -76,9 +74,7 @@ def _line(finding: Finding) -> str:
 def system() -> Iterator[Finding]:
     """Python, platform, processor, memory."""
     yield Finding("segtool", f"{__version__} in {Path(__file__).resolve().parent.parent}")
-    yield Finding(
-        "python", f"{platform.python_version()} {platform.python_implementation()}, {sys.executable}"
-    )
+    yield Finding("python", f"{platform.python_version()} {platform.python_implementation()}, {sys.executable}")
     yield Finding("platform", f"{platform.system()} {platform.release()} {platform.machine()}")
     model, flags = _processor()
     yield Finding("processor", f"{_cores()}, {model}{', ' + ' '.join(flags) if flags else ''}")
@@ -152,9 +148,7 @@ def dependencies() -> Iterator[Finding]:
         )
         return
     versions = {package: _version(package) for package in requirements.get("", [])}
-    yield Finding(
-        "dependencies", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    )
+    yield Finding("dependencies", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
     for package in (name for name, version in versions.items() if version is None):
         yield Finding("dependencies", f"no {package}", "failed", f"Install it with: pip install {package}")
 

@@ -17,9 +17,7 @@ _FAILURES_SHOWN = 20
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Argument(help="Folder of label maps (or one file), made by any tool.")
-    ],
+    predictions: Annotated[Path, typer.Argument(help="Folder of label maps (or one file), made by any tool.")],
     references: Annotated[Path, typer.Argument(help="Folder of references of the same names (or one file).")],
     output: Annotated[
         Path | None,
@@ -27,15 +25,11 @@ def evaluate(
     ] = None,
     label_map: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FROM=TO", help="Read value FROM of the predictions as TO, such as 4=3. Repeatable."
-        ),
+        typer.Option(metavar="FROM=TO", help="Read value FROM of the predictions as TO, such as 4=3. Repeatable."),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUES", help="Score these values as one structure: WT=1,2,4. Repeatable."
-        ),
+        typer.Option(metavar="NAME=VALUES", help="Score these values as one structure: WT=1,2,4. Repeatable."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Score the labels and regions of this model.")
@@ -85,9 +79,7 @@ def _structures(labels: Sequence[str], model: str | None) -> "tuple[Structure, .
         if not name or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
             raise UsageError(f"--labels {text}: wanted NAME=VALUES", "For instance: --labels WT=1,2,4")
         if name in found:
-            raise UsageError(
-                f"--labels {text}: {name!r} is given twice", f"Give all its values at once: {name}=1,2"
-            )
+            raise UsageError(f"--labels {text}: {name!r} is given twice", f"Give all its values at once: {name}=1,2")
         both = tuple(int(part) for part in parts)
         found[name] = Structure(name, both, both)
     return tuple(found.values()) or None

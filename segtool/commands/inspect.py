@@ -25,9 +25,7 @@ def inspect(
     ],
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", help="Check the scans against this model: a file, or a bundled model's name."
-        ),
+        typer.Option("--model", "-m", help="Check the scans against this model: a file, or a bundled model's name."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -201,8 +199,7 @@ def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"])
         typer.echo(f"problem {problem}")
     with_reference = sum(case["reference"] is not None for case in cases)
     typer.echo(
-        f"seen    {_count(len(cases), 'case')}, {with_reference} with a reference, "
-        f"{_count(len(problems), 'problem')}"
+        f"seen    {_count(len(cases), 'case')}, {with_reference} with a reference, {_count(len(problems), 'problem')}"
     )
 
 

@@ -41,9 +41,7 @@ def model_text(facts: dict[str, Any]) -> str:
         meant = label["reference_values"]
         source = f"reference values {', '.join(map(str, meant))}" if meant else "any reference value but 0"
         lines.append(f"label      {label['value']} {label['name']}  ({source})")
-    lines += [
-        f"region     {name} = {' + '.join(map(str, values))}" for name, values in spec["regions"].items()
-    ]
+    lines += [f"region     {name} = {' + '.join(map(str, values))}" for name, values in spec["regions"].items()]
     lines.append(f"output     {spec['activation']}, threshold {spec['threshold']:g}")
     lines.append(f"post       {_pairs(spec['postprocess'])}")
     lines += _tree(spec["provenance"], "")

@@ -7,12 +7,8 @@ import typer
 
 
 def models(
-    name: Annotated[
-        str | None, typer.Argument(help="Print the card of this model.", show_default=False)
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: the list, or one model's whole spec.")
-    ] = False,
+    name: Annotated[str | None, typer.Argument(help="Print the card of this model.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: the list, or one model's whole spec.")] = False,
 ) -> None:
     """List the bundled models, or print the card of one: data, measurements, limits, licence."""
     from segtool.bundled import bundled_models, find_model, model_card

@@ -22,16 +22,12 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 
 def predict(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Folders (searched recursively) and files.")
-    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders (searched recursively) and files.")],
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="A model file, or a name from `segtool models`. [default: the bundled one]"),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
-        "segtool-output"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("segtool-output"),
     masks: Annotated[
         Path | None, typer.Option(help="Folder of references, where they do not lie beside the scans.")
     ] = None,
@@ -50,17 +46,14 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is labelled. [default: the model's]")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse cases whose images lie on different grids.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse cases whose images lie on different grids.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Slices the network takes at once.")] = 8,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Segment scans: PNG, JPEG, TIFF, NIfTI, HDF5, MATLAB v7.3 and DICOM.
@@ -92,6 +85,7 @@ def predict(
         threads=threads,
         overlay=overlay,
         save_probabilities=save_probabilities,
+        raw=raw,
         resume=resume,
         strict=strict,
     )

@@ -52,9 +52,7 @@ def to_labels(values: AnyArray, path: Path) -> npt.NDArray[np.unsignedinteger[An
 
 def narrow(labels: AnyArray) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Whole numbers from 0 in the narrowest unsigned type that holds them; no copy where they have it."""
-    narrowed: npt.NDArray[np.unsignedinteger[Any]] = labels.astype(
-        np.min_scalar_type(int(labels.max())), copy=False
-    )
+    narrowed: npt.NDArray[np.unsignedinteger[Any]] = labels.astype(np.min_scalar_type(int(labels.max())), copy=False)
     return narrowed
 
 

@@ -103,9 +103,7 @@ def read_slice(path: Path) -> tuple[Slice, AnyArray]:
         dataset = dataset_of(path, pixels=True)
         header = _header(dataset, path)
         if "PixelData" not in dataset:
-            raise UnreadableFileError(
-                f"{path}: a header without pixels", "Export the series again, with images."
-            )
+            raise UnreadableFileError(f"{path}: a header without pixels", "Export the series again, with images.")
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
         if not decoder.is_available:
             raise UnreadableFileError(
@@ -208,19 +206,13 @@ def _refuse_other_kinds(dataset: pydicom.Dataset, path: Path) -> None:
             f"{path}: {kind} without rows and columns, not an image", "Leave it out, or export it again."
         )
     if dataset.get("Modality") == "SEG":
-        raise UnreadableFileError(
-            f"{path}: a segmentation (DICOM SEG), not a scan", "Pass the scan that it segments."
-        )
+        raise UnreadableFileError(f"{path}: a segmentation (DICOM SEG), not a scan", "Pass the scan that it segments.")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
-        raise UnreadableFileError(
-            f"{path}: {kind} with {frames} frames in one file (enhanced multi-frame)", CONVERT
-        )
+        raise UnreadableFileError(f"{path}: {kind} with {frames} frames in one file (enhanced multi-frame)", CONVERT)
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if int(dataset.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
-        raise UnreadableFileError(
-            f"{path}: colours ({photometric}), not grey values", "Pass the scan itself."
-        )
+        raise UnreadableFileError(f"{path}: colours ({photometric}), not grey values", "Pass the scan itself.")
     if "ModalityLUTSequence" in dataset:
         raise UnreadableFileError(f"{path}: intensities behind a table (Modality LUT)", CONVERT)
 

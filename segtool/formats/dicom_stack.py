@@ -64,28 +64,20 @@ def _plane(slices: Sequence[Slice]) -> tuple[AnyArray, AnyArray]:
     first = slices[0]
     unplaced = sum(not s.is_placed for s in slices)
     if unplaced:
-        raise UnreadableFileError(
-            f"{where}: {unplaced} say nowhere in the patient they lie", "Leave them out."
-        )
+        raise UnreadableFileError(f"{where}: {unplaced} say nowhere in the patient they lie", "Leave them out.")
     sizes = sorted({s.size for s in slices})
     if len(sizes) > 1:
         found = " and ".join(f"{rows}x{columns}" for rows, columns in sizes[:2])
-        raise UnreadableFileError(
-            f"{where}: slices of {found} pixels in one series", "Leave out the localizers."
-        )
+        raise UnreadableFileError(f"{where}: slices of {found} pixels in one series", "Leave out the localizers.")
     axes = np.array([(*(s.row or ()), *(s.column or ())) for s in slices], np.float64)
     if np.abs(axes - axes[0]).max() > _SAME_DIRECTION:
-        raise UnreadableFileError(
-            f"{where}: slices of several orientations in one series", "Leave out the localizers."
-        )
+        raise UnreadableFileError(f"{where}: slices of several orientations in one series", "Leave out the localizers.")
     if np.abs(np.array([s.spacing for s in slices]) / first.spacing - 1).max() > _SAME_DIRECTION:
         raise UnreadableFileError(f"{where}: slices of several pixel spacings in one series", CONVERT)
     row, column = axes[0, :3], axes[0, 3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise UnreadableFileError(
-            f"{where}: ImageOrientationPatient is not two perpendicular directions", CONVERT
-        )
+        raise UnreadableFileError(f"{where}: ImageOrientationPatient is not two perpendicular directions", CONVERT)
     return row / lengths[0], column / lengths[1]
 
 

@@ -136,9 +136,7 @@ class NiftiFormat:
         save(path, np.moveaxis(probabilities, 0, -1).astype(np.float32, copy=False), geometry, template)
 
 
-def save(
-    path: Path, voxels: AnyArray, geometry: Geometry, template: nibabel.Nifti1Image | None = None
-) -> None:
+def save(path: Path, voxels: AnyArray, geometry: Geometry, template: nibabel.Nifti1Image | None = None) -> None:
     """Write ``voxels`` on ``geometry``, whole or not at all; the same voxels give the same bytes.
 
     Args:

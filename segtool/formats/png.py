@@ -128,7 +128,9 @@ class PictureFormat:
                 rest = {"save_all": True, "append_images": pages[1:]} if len(pages) > 1 else {}
                 pages[0].save(temporary, format="TIFF", compression="tiff_adobe_deflate", **rest)
             elif len(pages) == 1:
-                pages[0].save(temporary, format="PNG", compress_level=1)
+                # As few bits a pixel as the labels need: an eighth of the bytes to compress for a binary mask.
+                bits = next(n for n in (1, 2, 4, 8) if not labels.size or int(labels.max()) < 2**n)
+                pages[0].save(temporary, format="PNG", compress_level=1, bits=bits)
             else:
                 raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}", "Write a TIFF.")
 

@@ -132,10 +132,7 @@ class Head:
     def draw(cls, seed: int) -> "Head":
         """The head that belongs to ``seed``, always the same."""
         rng = np.random.default_rng([seed, 0x5E6])
-        noise = {
-            name: Noise(rng.standard_normal((_LATTICE,) * 3), scale_mm)
-            for name, scale_mm in _NOISE_MM.items()
-        }
+        noise = {name: Noise(rng.standard_normal((_LATTICE,) * 3), scale_mm) for name, scale_mm in _NOISE_MM.items()}
         brain = np.array([67.0, 84.0, 66.0]) * rng.uniform(0.95, 1.05, 3)
         return cls(
             brain_mm=brain,

@@ -71,8 +71,7 @@ def phantom_volume(
     head = Head.draw(seed)
     rng = np.random.default_rng([seed, len(PLANES)])
     x, y, z = (
-        sign * ((np.arange(n) - (n - 1) / 2) * mm)
-        for n, mm, sign in zip(shape, spacing_mm, (-1, -1, 1), strict=True)
+        sign * ((np.arange(n) - (n - 1) / 2) * mm) for n, mm, sign in zip(shape, spacing_mm, (-1, -1, 1), strict=True)
     )
     z = z + _MIDDLE_OF_SLAB_MM
     tissue, mask = render(head, (x, y, z), spacing_mm[0])
@@ -103,9 +102,7 @@ def acquire(tissue: AnyArray, voxel_mm: float, rng: np.random.Generator) -> Floa
     real, imaginary = (filtered(rng.standard_normal(tissue.shape, np.float32)) for _ in range(2))
     # The window takes power from the noise; what is left has the wanted deviation.
     full = np.fft.fftfreq(shape[1], voxel_mm)
-    kept = 1 / (
-        1 + np.exp(np.minimum((np.hypot(rows[:, None], full) - _CUTOFF_PER_MM) / _ROLL_OFF_PER_MM, 50.0))
-    )
+    kept = 1 / (1 + np.exp(np.minimum((np.hypot(rows[:, None], full) - _CUTOFF_PER_MM) / _ROLL_OFF_PER_MM, 50.0)))
     sigma = _NOISE_SIGMA / np.sqrt(np.mean(kept**2))
     return np.asarray(np.hypot(filtered(tissue) + sigma * real, sigma * imaginary), np.float32)
 

@@ -110,9 +110,7 @@ class _Painter:
 
     def _lesion_distance(self) -> Float32Array:
         lesion = self.head.lesion
-        radius = np.sqrt(
-            sum((o / np.float32(s)) ** 2 for o, s in zip(self.from_lesion, lesion.stretch, strict=True))
-        )
+        radius = np.sqrt(sum((o / np.float32(s)) ** 2 for o, s in zip(self.from_lesion, lesion.stretch, strict=True)))
         bumps = 2.2 * self.noise["lesion"] + 0.7 * self.noise["lesion_fine"]
         return np.asarray(radius - lesion.radius_mm + bumps, np.float32)
 

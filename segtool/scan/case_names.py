@@ -35,9 +35,7 @@ def unique_names(cases: Sequence[Naming]) -> list[str]:
     return names
 
 
-def _told_apart(
-    plain: str, entry: Entry, channels: tuple[str, ...], rival: Entry, taken: Collection[str]
-) -> str:
+def _told_apart(plain: str, entry: Entry, channels: tuple[str, ...], rival: Entry, taken: Collection[str]) -> str:
     return next(name for name in _alternatives(plain, entry, channels, rival) if name.casefold() not in taken)
 
 

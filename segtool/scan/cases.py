@@ -86,9 +86,7 @@ def _check_patterns(spec: ModelSpec | None, options: ScanOptions) -> None:
 def _no_case(inputs: Sequence[Path], references: Sequence[Entry], problems: Sequence[Problem]) -> UsageError:
     where = ", ".join(map(str, inputs[:3])) + (", ..." if len(inputs) > 3 else "")
     if problems:
-        return UsageError(
-            f"{where}: no case found. {problems[0].where}: {problems[0].problem}", problems[0].remedy
-        )
+        return UsageError(f"{where}: no case found. {problems[0].where}: {problems[0].problem}", problems[0].remedy)
     what = f"only references such as {references[0].where}" if references else "no case"
     return UsageError(
         f"{where}: {what} found",
@@ -96,9 +94,7 @@ def _no_case(inputs: Sequence[Path], references: Sequence[Entry], problems: Sequ
     )
 
 
-def _drafts(
-    images: Iterable[Entry], layouts: Layouts, names: ChannelNames, problems: list[Problem]
-) -> list[_Draft]:
+def _drafts(images: Iterable[Entry], layouts: Layouts, names: ChannelNames, problems: list[Problem]) -> list[_Draft]:
     """Groups files that share folder, base and kind and carry different channels."""
     drafts: dict[tuple[str, ...], _Draft] = {}
     for entry in images:
@@ -106,9 +102,7 @@ def _drafts(
         if len({channel for _, channel in matches}) > 1:
             fitting = " and ".join(sorted({channel for _, channel in matches}))
             problems.append(
-                Problem(
-                    entry.where, f"fits the patterns of {fitting}", "Make the --channel patterns narrower."
-                )
+                Problem(entry.where, f"fits the patterns of {fitting}", "Make the --channel patterns narrower.")
             )
             continue
         if matches:
@@ -119,16 +113,12 @@ def _drafts(
         named = len(channels) == 1 and UNNAMED not in channels and None in channels.values()
         # Only files of one named channel each make up a case together.
         own = () if named else (entry.stem, entry.suffix)
-        draft = drafts.setdefault(
-            (entry.directory, base, entry.format, *own), _Draft(entry, base, notes=notes)
-        )
+        draft = drafts.setdefault((entry.directory, base, entry.format, *own), _Draft(entry, base, notes=notes))
         draft.stems.append(entry.stem)
         for channel, index in channels.items():
             draft.channels.setdefault(channel, []).append((entry, index))
     problems += (
-        Problem(
-            f"--channel {name}={pattern}", "fits no file name", "A glob fits whole names: begin it with *."
-        )
+        Problem(f"--channel {name}={pattern}", "fits no file name", "A glob fits whole names: begin it with *.")
         for name, pattern in names.unmatched.items()
     )
     return list(drafts.values())
@@ -161,9 +151,7 @@ def _pair_named(
 ) -> list[list[Entry]]:
     scans = {entry.identity for draft in drafts for entry, _ in _files(draft)}
     references = [
-        entry
-        for entry in find_entries([masks]).entries
-        if entry.format != "dicom" and entry.identity not in scans
+        entry for entry in find_entries([masks]).entries if entry.format != "dicom" and entry.identity not in scans
     ]
     if not references:
         raise UsageError(f"{masks}: no reference found", "Give the folder of the label maps with --masks.")

@@ -21,9 +21,7 @@ def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return Problem(
-            str(path), "cannot be read as JSON, so that it names no channels", "Repair or remove the file."
-        )
+        return Problem(str(path), "cannot be read as JSON, so that it names no channels", "Repair or remove the file.")
     table = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
     if not isinstance(table, dict) or not table:
         return None
@@ -34,7 +32,5 @@ def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
     except (TypeError, ValueError):
         numbered = {}
     if sorted(numbered) != list(range(len(numbered))) or not numbered:
-        return Problem(
-            str(path), "its channels are not numbered from 0", 'Write them as {"0": "t1", "1": "t1ce"}.'
-        )
+        return Problem(str(path), "its channels are not numbered from 0", 'Write them as {"0": "t1", "1": "t1ce"}.')
     return tuple(numbered[number] for number in range(len(numbered)))

@@ -108,9 +108,7 @@ class Layouts:
         # A folder for nnU-Net's prediction: every file is numbered, every case has the same channels from 0.
         wanted = set(range(len(self._spec.channels) if self._spec else 0))
         return (
-            entry.format == "nifti"
-            and entry.directory not in self._plain
-            and all(found == wanted for found in numbers)
+            entry.format == "nifti" and entry.directory not in self._plain and all(found == wanted for found in numbers)
         )
 
     def _numbered(self, base: str, number: int, declared: tuple[str, ...] | None) -> Reading:

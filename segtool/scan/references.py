@@ -148,9 +148,7 @@ def pair(
     # P1/dicom/*.dcm with P1/seg.nii.gz: a nameless reference serves the only case of its folder.
     used = {id(entry) for entries in found for entry in entries}
     nameless = {
-        entry.directory: entry
-        for entry in references
-        if id(entry) not in used and not reference_base(entry.stem)
+        entry.directory: entry for entry in references if id(entry) not in used and not reference_base(entry.stem)
     }
     if nameless:
         tops = [_enclosing(group.entry.directory, nameless) for group in groups]

@@ -83,9 +83,7 @@ def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[
             with os.scandir(f"{root}/{folder}") as listing:
                 items = sorted((i for i in listing if not i.name.startswith(".")), key=lambda item: item.name)
         except OSError as error:
-            problems.append(
-                Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions.")
-            )
+            problems.append(Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions."))
             continue
         if folder and {item.name for item in items} >= _RESULTS:
             continue
@@ -98,9 +96,7 @@ def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[
                 files.append(item.name)
         shown = top / folder
         yield from _entries(root, folder, [shown / name for name in files], problems)
-    problems += (
-        Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items()
-    )
+    problems += (Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items())
 
 
 _LINKS = {
@@ -157,9 +153,7 @@ def _series(root: str, folder: str, files: Sequence[Path], problems: list[Proble
             continue
         key = read_series_key(file)
         if key is None:
-            problems.append(
-                Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again.")
-            )
+            problems.append(Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again."))
         elif key.is_image:
             series.setdefault(key, []).append(file)
     for key, paths in series.items():

@@ -103,9 +103,7 @@ def test_a_channel_that_the_model_wants_is_missed(tmp_path):
     volume(tmp_path / "scans" / "P1_t2.nii.gz")
     result = run(tmp_path / "scans", "--model", model)
     assert result.exit_code == 1
-    assert (
-        "P1: has no flair image (found: t1ce, t2). Name the files so that they end in _flair" in result.stdout
-    )
+    assert "P1: has no flair image (found: t1ce, t2). Name the files so that they end in _flair" in result.stdout
 
 
 def test_a_model_that_the_scans_fit_has_nothing_to_say(tmp_path):

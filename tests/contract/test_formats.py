@@ -244,9 +244,7 @@ def test_the_same_labels_give_the_same_bytes(one_each, tmp_path):
 
 def test_writing_leaves_only_the_result(one_each, tmp_path):
     source = one_each.source(tmp_path)
-    path, _ = written(
-        one_each, tmp_path, labels_for(get_format(one_each.format).read_image(source).geometry), source
-    )
+    path, _ = written(one_each, tmp_path, labels_for(get_format(one_each.format).read_image(source).geometry), source)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 

@@ -67,9 +67,7 @@ def saved(path, dataset, syntax=ExplicitVRLittleEndian):
 
 
 def series(folder, *datasets):
-    return Source(
-        "dicom", tuple(saved(folder / f"{number}.dcm", each) for number, each in enumerate(datasets))
-    )
+    return Source("dicom", tuple(saved(folder / f"{number}.dcm", each) for number, each in enumerate(datasets)))
 
 
 def stack(folder, heights, **changes):
@@ -129,9 +127,7 @@ def test_rescaling_gives_float32_and_identity_does_not(tmp_path):
 
 
 def test_each_slice_is_rescaled_by_its_own_slope(tmp_path):
-    image = both(
-        series(tmp_path, slice_at((0, 0, 0), RescaleSlope="2"), slice_at((0, 0, 1), RescaleSlope="3"))
-    )
+    image = both(series(tmp_path, slice_at((0, 0, 0), RescaleSlope="2"), slice_at((0, 0, 1), RescaleSlope="3")))
     assert image.data[0, 1, 0].tolist() == [2, 3]
 
 
@@ -184,9 +180,7 @@ def test_a_file_without_preamble_is_read(tmp_path, implicit):
 
 
 def test_a_missing_slice_is_named_by_its_gap(tmp_path):
-    refused(
-        stack(tmp_path, (0, 3, 6, 12, 15)), r"gap of 6\.00 mm after slice 3, the others are 3\.00 mm.*missing"
-    )
+    refused(stack(tmp_path, (0, 3, 6, 12, 15)), r"gap of 6\.00 mm after slice 3, the others are 3\.00 mm.*missing")
 
 
 @pytest.mark.parametrize(("last", "fits"), [(9.05, True), (9.2, False)])
@@ -233,13 +227,9 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, changes, match):
         pytest.param(
             {"SOPClassUID": EnhancedMRImageStorage, "NumberOfFrames": 8}, r"8 frames.*dcm2niix", id="enhanced"
         ),
-        pytest.param(
-            {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"colours \(RGB\)", id="colour"
-        ),
+        pytest.param({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"colours \(RGB\)", id="colour"),
         pytest.param({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR", id="palette"),
-        pytest.param(
-            {"SOPClassUID": SegmentationStorage, "Modality": "SEG"}, "scan that it segments", id="SEG"
-        ),
+        pytest.param({"SOPClassUID": SegmentationStorage, "Modality": "SEG"}, "scan that it segments", id="SEG"),
         pytest.param({"Rows": None}, "not an image", id="no rows"),
         pytest.param({"PixelSpacing": None}, "PixelSpacing", id="no spacing"),
         pytest.param({"PixelSpacing": [0, 1]}, "PixelSpacing", id="spacing of 0"),
@@ -365,9 +355,7 @@ angles = st.floats(-180, 180)
     origin=st.tuples(*[st.floats(-300, 300)] * 3),
     is_reversed=st.booleans(),
 )
-def test_any_placement_puts_every_voxel_where_dicom_says(
-    tmp_path_factory, turns, spacing, origin, is_reversed
-):
+def test_any_placement_puts_every_voxel_where_dicom_says(tmp_path_factory, turns, spacing, origin, is_reversed):
     """Equation C.7.6.2.1-1 of PS3.3 for the patient position of a pixel, against our affine."""
     rotation = np.eye(3)
     for axis, degrees in enumerate(turns):

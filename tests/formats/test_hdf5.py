@@ -77,9 +77,7 @@ def test_image_and_mask_are_found_by_name(tmp_path, image, mask):
 
 
 def test_an_image_of_any_name_is_found_where_it_is_alone(tmp_path):
-    source = saved(
-        tmp_path / "a.h5", flair2d=PICTURE, mask=PICTURE * 0, age=np.float64(3), codes=np.arange(4)
-    )
+    source = saved(tmp_path / "a.h5", flair2d=PICTURE, mask=PICTURE * 0, age=np.float64(3), codes=np.arange(4))
     np.testing.assert_array_equal(FORM.read_image(source).data[0], PICTURE)
 
 
@@ -129,9 +127,7 @@ def test_one_hot_masks(tmp_path, place):
 def test_one_hot_with_background_in_front(tmp_path):
     labels = np.arange(24 * 32).reshape(24, 32) % 3
     mask = np.stack([labels == value for value in range(3)], axis=-1).astype(np.float32)
-    np.testing.assert_array_equal(
-        FORM.read_labels(saved(tmp_path / "a.h5", image=PICTURE, mask=mask)).labels, labels
-    )
+    np.testing.assert_array_equal(FORM.read_labels(saved(tmp_path / "a.h5", image=PICTURE, mask=mask)).labels, labels)
 
 
 def test_nested_regions_give_the_innermost(tmp_path):
@@ -143,9 +139,7 @@ def test_nested_regions_give_the_innermost(tmp_path):
 
 def test_a_stack_of_one_hot_masks(tmp_path):
     labels = np.arange(10 * 24 * 32).reshape(10, 24, 32) % 3
-    source = saved(
-        tmp_path / "a.h5", images=np.stack([PICTURE] * 10), masks=one_hot(labels, 2).astype(np.uint8)
-    )
+    source = saved(tmp_path / "a.h5", images=np.stack([PICTURE] * 10), masks=one_hot(labels, 2).astype(np.uint8))
     read = FORM.read_labels(source)
     np.testing.assert_array_equal(read.labels, labels)
     assert read.geometry.kind == "stack"
@@ -175,9 +169,7 @@ def test_a_mask_alone_is_no_image(tmp_path):
 
 def test_short_stacks_of_labels_stay_stacks(tmp_path):
     labels = (np.arange(3 * 24 * 32).reshape(3, 24, 32) % 4).astype(np.uint8)
-    FORM.write_labels(
-        tmp_path / "out.h5", LabelMap(labels, Geometry.of_pixels(labels.shape)), Source("hdf5", ())
-    )
+    FORM.write_labels(tmp_path / "out.h5", LabelMap(labels, Geometry.of_pixels(labels.shape)), Source("hdf5", ()))
     np.testing.assert_array_equal(FORM.read_labels(Source("hdf5", (tmp_path / "out.h5",))).labels, labels)
 
 
@@ -254,9 +246,7 @@ def test_labels_are_written_slice_by_slice_with_their_values(tmp_path):
     labels = np.zeros((10, 24, 32), np.uint8)
     labels[3, 4:6] = 4
     labels[4, 4:6] = 1
-    FORM.write_labels(
-        tmp_path / "out.h5", LabelMap(labels, Geometry.of_pixels(labels.shape)), Source("hdf5", ())
-    )
+    FORM.write_labels(tmp_path / "out.h5", LabelMap(labels, Geometry.of_pixels(labels.shape)), Source("hdf5", ()))
     with h5py.File(tmp_path / "out.h5") as file:
         assert list(file) == ["mask"]
         assert file["mask"].chunks == (1, 24, 32)

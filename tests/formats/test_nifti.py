@@ -33,9 +33,7 @@ def label_map(geometry):
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
-@pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "float32", "float64", ">i2", ">f4"]
-)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "float32", "float64", ">i2", ">f4"])
 def test_voxels_keep_their_type_and_become_native(tmp_path, suffix, dtype):
     header = nibabel.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
     header.set_data_dtype(dtype)
@@ -224,9 +222,7 @@ def test_the_gzip_header_holds_no_time_and_no_name(tmp_path):
 
 
 def test_a_gzip_file_cut_at_its_end_is_refused(tmp_path):
-    source = saved(
-        tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16)
-    )
+    source = saved(tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16))
     source.path.write_bytes(source.path.read_bytes()[:-200])
     with pytest.raises(UnreadableFileError, match=r"truncated.*copy or convert it again"):
         FORM.read_image(source)

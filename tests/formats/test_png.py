@@ -108,9 +108,7 @@ def test_pages_of_different_sizes_are_refused(tmp_path):
 
 
 def test_an_animation_is_refused(tmp_path):
-    source = saved(
-        tmp_path / "a.webp", COLOUR, save_all=True, append_images=[Pillow.fromarray(COLOUR[::-1].copy())]
-    )
+    source = saved(tmp_path / "a.webp", COLOUR, save_all=True, append_images=[Pillow.fromarray(COLOUR[::-1].copy())])
     with pytest.raises(UnreadableFileError, match=r"animation of 2 frames.*pages of a TIFF"):
         FORM.read_image(source)
 
@@ -147,9 +145,7 @@ def test_describe_reads_no_pixels(tmp_path, monkeypatch):
         pytest.param(np.array([[0, 3], [7, 255]], np.uint8), [[0, 3], [7, 255]], id="grey values"),
         pytest.param(np.array([[0, 300]], np.uint16), [[0, 300]], id="16 bit values"),
         pytest.param(np.dstack([np.array([[0, 2]], np.uint8)] * 3), [[0, 2]], id="grey written as colour"),
-        pytest.param(
-            np.array([[[0, 0, 0], [9, 0, 0], [0, 0, 1]]], np.uint8), [[0, 255, 255]], id="drawn in colour"
-        ),
+        pytest.param(np.array([[[0, 0, 0], [9, 0, 0], [0, 0, 1]]], np.uint8), [[0, 255, 255]], id="drawn in colour"),
     ],
 )
 def test_masks_of_every_mode(tmp_path, pixels, expected):

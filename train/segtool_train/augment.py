@@ -151,9 +151,7 @@ def _flip(image: Tensor, target: Tensor, recipe: AugmentationRecipe) -> tuple[Te
     if image.ndim == 5:
         chances[-3] = recipe.flip_depth
     for axis, probability in chances.items():
-        chosen = (torch.rand(image.shape[0], device=image.device) < probability).view(
-            -1, *[1] * (image.ndim - 1)
-        )
+        chosen = (torch.rand(image.shape[0], device=image.device) < probability).view(-1, *[1] * (image.ndim - 1))
         image = torch.where(chosen, image.flip(axis), image)
         target = torch.where(chosen, target.flip(axis), target)
     return image, target

@@ -15,9 +15,7 @@ def train(
     data: Annotated[Path, typer.Option("--data", "-d", help="Folder of the training set.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; made where missing.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, in place of the recipe's.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples a batch, in place of the recipe's.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a batch, in place of the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, in place of the recipe's.")] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
@@ -27,20 +25,14 @@ def train(
         Literal["bf16", "fp16", "fp32"] | None,
         typer.Option(help="Of the arithmetic, in place of the recipe's."),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that fetch batches; 0 fetches in this one.")
-    ] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that fetch batches; 0 fetches in this one.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     encoder_weights: Annotated[
         Path | None, typer.Option(help="Pre-trained encoder: .safetensors, or a torch file of tensors.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=2, help="Take only so many cases, spread over the set.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Take only so many cases, spread over the set.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, shuffles and augmentation.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of preprocessed cases; default RUN/cache.")
-    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed cases; default RUN/cache.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network by a recipe: split by patient, best weights kept, one line an epoch."""
@@ -69,9 +61,7 @@ def train(
         }
         _print(json.dumps(result))
     else:
-        _print(
-            f"done    best validation Dice {outcome.best_dice:.4f} in epoch {outcome.best_epoch}   {output}"
-        )
+        _print(f"done    best validation Dice {outcome.best_dice:.4f} in epoch {outcome.best_epoch}   {output}")
 
 
 def _print(line: str) -> None:

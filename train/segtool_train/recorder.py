@@ -65,9 +65,7 @@ class Recorder(pl.Callback):
         log: Takes one line an epoch.
     """
 
-    def __init__(
-        self, run: RunFolder, training: TrainingRecipe, spec: ModelSpec, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, run: RunFolder, training: TrainingRecipe, spec: ModelSpec, log: Callable[[str], None]) -> None:
         self.history = History()
         self._run, self._training, self._spec, self._log = run, training, spec, log
         self._started = time.perf_counter()
@@ -131,9 +129,7 @@ def _finite(scores: dict[str, float]) -> dict[str, float | None]:
 
 
 def _line(row: Row, epochs: int, is_best: bool) -> str:
-    groups = "  ".join(
-        f"{k.removeprefix('val_dice_')} {v:.4f}" for k, v in row.items() if k.startswith("val_dice_")
-    )
+    groups = "  ".join(f"{k.removeprefix('val_dice_')} {v:.4f}" for k, v in row.items() if k.startswith("val_dice_"))
     return (
         f"epoch {int(row['epoch'])}/{epochs}  loss {row['train_loss']:.4f}  val dice {row['val_dice']:.4f}"
         f"{'  ' + groups if groups else ''}  {row['elapsed_s']:.1f} s{'  best' if is_best else ''}"

@@ -98,9 +98,7 @@ class RunFolder:
         """Store the best weights and what they promise."""
         with atomic_path(self.best_file) as temporary:
             save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
-        write_text(
-            self.spec_file, json.dumps(json.loads(spec.to_json()), indent=1, ensure_ascii=False) + "\n"
-        )
+        write_text(self.spec_file, json.dumps(json.loads(spec.to_json()), indent=1, ensure_ascii=False) + "\n")
 
     def read_best(self) -> dict[str, torch.Tensor]:
         """The best weights.
@@ -118,7 +116,6 @@ class RunFolder:
     def _require(self, path: Path) -> None:
         if not path.is_file():
             raise UsageError(
-                f"{self.path}: not the folder of a training run with an epoch behind it "
-                f"({path.name} is missing)",
+                f"{self.path}: not the folder of a training run with an epoch behind it ({path.name} is missing)",
                 "Give the folder that `segtool train -o` wrote.",
             )

@@ -94,9 +94,7 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     if checkpoint is None:
         _write_start(run, recipe, options, split, cache)
     _log_start(recipe, device, split, [len(side) for side in training], log)
-    module = _module(
-        recipe, items, cache, training[0], None if checkpoint else options.encoder_weights, not checkpoint
-    )
+    module = _module(recipe, items, cache, training[0], None if checkpoint else options.encoder_weights, not checkpoint)
     recorder = Recorder(run, recipe.training, spec, log)
     trainer = _trainer(recipe, device, recorder)
     loaders = _loaders(recipe, cache, *training, options.workers)
@@ -135,9 +133,7 @@ def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
         raise UsageError(f"{run.path}: nothing to resume (last.ckpt is missing)", "Leave --resume out.")
     before = run.read_recipe()
     if before != recipe:
-        changed = [
-            part for part in type(recipe).model_fields if getattr(before, part) != getattr(recipe, part)
-        ]
+        changed = [part for part in type(recipe).model_fields if getattr(before, part) != getattr(recipe, part)]
         raise UsageError(
             f"{run.path}: was started with another recipe (its {', '.join(changed)} differ)",
             "Resume with the same recipe and options, or train into another folder.",
@@ -204,13 +200,9 @@ def _write_start(run: RunFolder, recipe: Recipe, options: Options, split: Split,
     run.write_json(run.data_file, {"data": str(options.data.resolve()), "cache": str(cache.folder.resolve())})
 
 
-def _log_start(
-    recipe: Recipe, device: str, split: Split, samples: list[int], log: Callable[[str], None]
-) -> None:
+def _log_start(recipe: Recipe, device: str, split: Split, samples: list[int], log: Callable[[str], None]) -> None:
     sizes = split.sizes()
-    sides = ", ".join(
-        f"{side} {size['patients']} patients {size['items']} cases" for side, size in sizes.items()
-    )
+    sides = ", ".join(f"{side} {size['patients']} patients {size['items']} cases" for side, size in sizes.items())
     log(f"recipe  {recipe.name}   {recipe.network.name}   {device} {recipe.training.precision}")
     log(f"split   {sides}")
     log(f"train   {samples[0]} samples, {samples[1]} to validate, {recipe.training.epochs} epochs")
@@ -243,9 +235,7 @@ def _module(
     )
 
 
-def _loaders(
-    recipe: Recipe, cache: Cache, training: list[int], validation: list[int], workers: int
-) -> tuple[Any, Any]:
+def _loaders(recipe: Recipe, cache: Cache, training: list[int], validation: list[int], workers: int) -> tuple[Any, Any]:
     settings, volume = recipe.training, recipe.spec.input.rank == 3
     patch = recipe.spec.input.patch if recipe.spec.input.rank == 3 else None
     samples = TrainingSamples(cache, patch, settings.foreground_patches, settings.seed)

@@ -28,7 +28,5 @@ def list_items(layout: str, folder: Path, spec: ModelSpec) -> Listing:
     list_layout: Layout = getattr(import_module(module), attribute)
     listing = list_layout(folder, spec)
     if not listing.items:
-        raise UsageError(
-            f"--data {folder}: no images in layout {layout!r}", "Give the folder of the training set."
-        )
+        raise UsageError(f"--data {folder}: no images in layout {layout!r}", "Give the folder of the training set.")
     return Listing(tuple(sorted(listing.items, key=lambda item: item.name)), listing.notes)

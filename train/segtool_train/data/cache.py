@@ -106,9 +106,7 @@ def cache_key(items: Sequence[Item], spec: ModelSpec, slices: Slices) -> str:
         sources = [*item.source.channels.items(), ("reference", item.source.reference)]
         for role, source in sources:
             assert source is not None
-            digest.update(
-                f"{item.name}\0{role}\0{source.format}\0{source.dataset}\0{source.index}\n".encode()
-            )
+            digest.update(f"{item.name}\0{role}\0{source.format}\0{source.dataset}\0{source.index}\n".encode())
             for path in source.paths:
                 found = path.stat()
                 digest.update(f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
@@ -169,15 +167,11 @@ def prepare(item: Item, spec: ModelSpec, slices: Slices) -> Prepared:
     """
     case = load_case(item.source, spec)
     if case.reference is None:
-        raise CaseError(
-            f"{item.name}: has no reference mask", "Add its mask, or take the case out of the folder."
-        )
+        raise CaseError(f"{item.name}: has no reference mask", "Add its mask, or take the case out of the folder.")
     labels = case.reference.labels
     if spec.input.rank == 3:
         if case.geometry.kind != "volume":
-            raise VoxelError(
-                f"{item.name}: is no volume, and the recipe is 3D", "Give volumes, or a 2D recipe."
-            )
+            raise VoxelError(f"{item.name}: is no volume, and the recipe is 3D", "Give volumes, or a 2D recipe.")
         windowed = WindowedCase(case, spec)
         return [(0, windowed.tensor, _to_bytes(windowed.target(labels)))]
     sliced = SlicedCase(case, spec)
@@ -231,9 +225,7 @@ def _fill(
                     samples.append(sample)
                 on_item(done, len(items))
         if not samples:
-            raise UsageError(
-                "no item has a slice to train on", "Check the references, or the recipe's [data] slices."
-            )
+            raise UsageError("no item has a slice to train on", "Check the references, or the recipe's [data] slices.")
         content = {
             "channels": len(spec.channels),
             "labels": len(spec.labels),

@@ -41,9 +41,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return {path.name.removesuffix(path.suffix): path for path in folder.iterdir() if suffix_of(path)}
 
 
-def _item(
-    row: dict[str, str], folder: Path, channel: str, images: dict[str, Path], masks: dict[str, Path]
-) -> Item:
+def _item(row: dict[str, str], folder: Path, channel: str, images: dict[str, Path], masks: dict[str, Path]) -> Item:
     name = row["id"]
     for kind, found in (("images", images), ("masks", masks)):
         if name not in found:

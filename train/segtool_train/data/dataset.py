@@ -14,7 +14,7 @@ AnyArray = npt.NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """``image`` ``(N, C, *S)``, ``target`` ``(N, L, *S)`` shares in [0, 1], ``samples`` ``(N,)`` their numbers."""
+    """``image`` ``(N, C, *S)``, ``target`` ``(N, L, *S)`` shares in [0, 1], ``samples`` ``(N,)`` numbers."""
 
     image: torch.Tensor
     target: torch.Tensor

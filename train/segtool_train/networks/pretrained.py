@@ -163,8 +163,7 @@ def _fill_from_hub(target: nn.Module, name: str) -> None:
     except Exception as error:
         # Many classes of many libraries mean "offline"; an encoder that timm lacks is the same to the user.
         raise UsageError(
-            f"ImageNet weights of {plain!r} are not installed and cannot be downloaded "
-            f"({type(error).__name__})",
+            f"ImageNet weights of {plain!r} are not installed and cannot be downloaded ({type(error).__name__})",
             "Give a file of them with --encoder-weights FILE.",
         ) from error
     fitted = {key: _fit(value, own[key], key, Path("hub")) for key, value in state.items() if key in own}
