@@ -139,7 +139,7 @@ class SegmentationModule(pl.LightningModule):
             loss = self._loss(logits.float(), target)
         if not bool(torch.isfinite(loss)):
             raise UserError(
-                f"the loss became {float(loss)} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}; "
+                f"the loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}; "
                 "last.ckpt in the run's folder is the last good state",
                 "Lower [training] lr, or train with --precision fp32.",
             )

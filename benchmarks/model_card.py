@@ -1,0 +1,93 @@
+"""Writes a model's card from its spec, its file and measured results; no figure is typed by hand."""
+
+from pathlib import Path
+from typing import Any
+
+from segtool.model_file import read_spec, sha256
+
+CARDS = Path(__file__).resolve().parent.parent / "model_cards"
+
+
+def write_card(model: Path, result: dict[str, Any]) -> Path:
+    """Write ``model_cards/<stem>.md`` for ``model`` from ``benchmarks/results/bundled_model.json``'s content."""
+    path = CARDS / f"{model.stem}.md"
+    path.write_text(card(model, result), encoding="utf-8")
+    return path
+
+
+def _table(groups: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| tumour | slices | patients | Dice (95 % CI over patients) | median | IoU | precision | recall | missed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, one in groups.items():
+        low, high = one["dice_ci95_over_patients"]
+        lines.append(
+            f"| {name} | {one['slices']} | {one['patients']} | **{one['dice']:.4f}** ({low:.3f} to {high:.3f}) "
+            f"| {one['dice_median']:.3f} | {one['iou']:.4f} | {one['precision']:.4f} | {one['recall']:.4f} "
+            f"| {one['missed']} |"
+        )
+    return "\n".join(lines)
+
+
+def card(model: Path, result: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    spec = read_spec(model)
+    source = spec.provenance
+    sizes = result["split"]
+    split = ", ".join(f"{side} {n['patients']} patients / {n['items']} slices" for side, n in sizes.items())
+    paper, volumes, bare = result["paper"], result["progression"], result["progression_without_postprocessing"]
+    channels = ", ".join(spec.channel_names)
+    by_volume = ", ".join(f"{name} {dice:.2f}" for name, dice in volumes["by_volume"].items())
+    size = "x".join(str(n) for n in spec.input.size) if spec.input.rank == 2 else ""
+    share = spec.postprocess.min_component_share
+    return f"""# {spec.name}
+
+{spec.description}
+
+**Not a medical device.** For research; a person who can judge the scans must look at every result.
+
+| | |
+|---|---|
+| file | `{model.name}`, {model.stat().st_size / 1e6:.1f} MB |
+| sha256 | `{sha256(model)}` |
+| version | {spec.version} |
+| input | {channels}, 2D {size}, slices of any plane; volumes are cut across their widest spacing |
+| output | {", ".join(f"{label.value} = {label.name}" for label in spec.labels)} |
+| post-processing | components below {share:.0%} of the largest are dropped; `segtool predict --raw` keeps them |
+| network | U-Net on an EfficientNet-lite0 encoder, recipe `train/recipes/{source["recipe"]}.toml` |
+| licence of the weights | {source["licence"]} |
+
+## Data
+
+{source["data"]}, {source["data_licence"]}. Changes made to it: {source["data_changes"]}.
+Please cite {source["citation"]}. The encoder started from {source["encoder_weights"]}.
+
+Split by patient: {split}. The test part is every patient with a slice in the set's official fold 5, with all of
+their slices; nothing was trained, chosen or tuned on it.
+
+## Measured on the test patients
+
+Mean over slices at the slices' own resolution, `segtool predict` on a CPU. The paper whose network this replaces
+states Dice {paper["dice"]} and IoU {paper["iou"]}, on a split that may put slices of one patient on both sides.
+
+{_table(result["test"])}
+
+"Missed" counts slices with Dice 0. Source: `benchmarks/results/bundled_model.json`, written by
+`python -m benchmarks.bundled_model`.
+
+## Measured elsewhere
+
+{volumes["volumes"]} T1-CE volumes of glioblastoma patients after treatment (Brain-Tumor-Progression, TCIA, CC BY 3.0),
+never trained on: mean Dice {volumes["dice"]:.3f} ({bare["dice"]:.3f} with `--raw`); by volume {by_volume}. Their
+references mark the enhancing rim only, while this model marks the whole tumour with its dark core, which lowers
+Dice even where the lesion is found.
+
+## Limits
+
+- Every training slice shows a tumour. On slices without one the model may mark bright normal structures (vessels,
+  the sinuses, the pituitary, fat in the skull base); in a volume the post-processing removes most, not all, of that.
+- Contrast-enhanced T1 only. Other sequences, children, other diseases and scans after surgery were not trained on.
+- Oedema around the tumour is not part of the label.
+- Images were 8 bit; scanners, sites and field strengths of the set are not recorded.
+"""
