@@ -120,7 +120,8 @@ def main() -> None:
         low, high = one["dice_ci95_over_patients"]
         print(
             f"{name:12} {one['slices']:4} slices {one['patients']:3} patients  Dice {one['dice']:.4f} "
-            f"({low:.3f}-{high:.3f})  IoU {one['iou']:.4f}  precision {one['precision']:.4f}  recall {one['recall']:.4f}"
+            f"({low:.3f}-{high:.3f})  IoU {one['iou']:.4f}  precision {one['precision']:.4f}  "
+            f"recall {one['recall']:.4f}"
         )
     if arguments.side != "test" or arguments.model or arguments.raw:
         return

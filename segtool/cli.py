@@ -96,9 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise SystemExit(_INTERRUPTED) from None
+    except SystemExit as stop:
+        # Typer turns an interruption into this code, without a word.
+        if stop.code == _INTERRUPTED:
+            typer.echo("interrupted", err=True)
+        raise
 
 
 if __name__ == "__main__":

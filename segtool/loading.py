@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class _Channel:
     """
 
     name: str
+    file: Path
     data: npt.NDArray[Any]
     geometry: Geometry
     image: Image | None = None
@@ -50,15 +52,14 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
         GridError: Images that do not fit together.
         VoxelError: NaN, infinite or constant voxels.
     """
-    where = f"case {source.name!r}"
     notes = list(source.notes)
     if UNNAMED in source.channels and len(source.channels) == 1:
-        channels = _unnamed_channels(_read(source.first), spec, where, notes)
+        channels = _unnamed_channels(_read(source.first), spec, source.first.path, notes)
     else:
-        channels = _named_channels(source, spec, where, notes)
+        channels = _named_channels(source, spec, notes)
     for channel in channels:
-        _check_voxels(channel, where, notes)
-    data = _on_one_grid(channels, where, strict, notes)
+        _check_voxels(channel, notes)
+    data = _on_one_grid(channels, strict, notes)
     reference, said = _read_reference(source, channels[0].geometry, strict)
     notes += said
     return Case(source.name, data, channels[0].geometry, reference, tuple(notes))
@@ -68,11 +69,11 @@ def _read(source: Source) -> Image:
     return get_format(source.format).read_image(source)
 
 
-def _named_channels(source: CaseSource, spec: ModelSpec, where: str, notes: list[str]) -> list[_Channel]:
+def _named_channels(source: CaseSource, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
     bound = [_find(channel, tuple(source.channels)) for channel in spec.channels]
     missing = [c.name for c, name in zip(spec.channels, bound, strict=True) if name is None]
     if missing:
-        raise _missing(where, missing, source.channels)
+        raise _missing(f"case {source.name!r}", missing, source.channels)
     images: dict[tuple[object, ...], Image] = {}
     channels = []
     for wanted, name in zip(spec.channels, bound, strict=True):
@@ -81,7 +82,7 @@ def _named_channels(source: CaseSource, spec: ModelSpec, where: str, notes: list
         file = (part.format, part.paths, part.dataset)
         if file not in images:
             images[file] = _read(Source(*file))
-        channels.append(_pick(images[file], part, wanted, where, notes))
+        channels.append(_pick(images[file], part, wanted, notes))
     return channels
 
 
@@ -104,19 +105,19 @@ def _missing(where: str, missing: Sequence[str], found: Iterable[str]) -> Missin
     )
 
 
-def _pick(image: Image, part: Source, wanted: ChannelSpec, where: str, notes: list[str]) -> _Channel:
+def _pick(image: Image, part: Source, wanted: ChannelSpec, notes: list[str]) -> _Channel:
     """The channel of a file that a layout names."""
     count = len(image.data)
     if part.index is None:
         if count == 1:
-            return _Channel(wanted.name, image.data[0], image.geometry, image)
+            return _Channel(wanted.name, part.path, image.data[0], image.geometry, image)
         name = _find(wanted, image.channel_names)
         if name is not None:
             index = image.channel_names.index(name)
         elif _is_colour(image):
-            return _luminance(image, wanted.name, notes)
+            return _luminance(image, wanted.name, part.path, notes)
         else:
-            raise _too_many(f"{where}: the {wanted.name} file", count, (wanted.name,))
+            raise _too_many(part.path, count, (wanted.name,))
     elif count == 1 and part.format == "png":
         # A picture whose red, green and blue are equal is read as grey: all its channels are that one.
         index = 0
@@ -124,36 +125,36 @@ def _pick(image: Image, part: Source, wanted: ChannelSpec, where: str, notes: li
         index = part.index
     else:
         raise MissingChannelError(
-            f"{where}: {wanted.name} should be channel {part.index} of {part.path.name}, which holds {count}",
+            f"{part.path}: {wanted.name} should be channel {part.index}, the file holds {count}",
             "Correct the channel names in dataset.json.",
         )
-    return _Channel(wanted.name, image.data[index], image.geometry, image, index)
+    return _Channel(wanted.name, part.path, image.data[index], image.geometry, image, index)
 
 
-def _unnamed_channels(image: Image, spec: ModelSpec, where: str, notes: list[str]) -> list[_Channel]:
+def _unnamed_channels(image: Image, spec: ModelSpec, file: Path, notes: list[str]) -> list[_Channel]:
     """The model's channels in a file whose name says nothing about them."""
     count, names = len(image.data), spec.channel_names
     if image.channel_names:
         found = [_find(channel, image.channel_names) for channel in spec.channels]
         missing = [name for name, have in zip(names, found, strict=True) if have is None]
         if missing:
-            raise _missing(where, missing, image.channel_names)
+            raise _missing(str(file), missing, image.channel_names)
         order = [image.channel_names.index(name) for name in found if name is not None]
     elif count == len(names):
         order = list(range(count))
         if count > 1:
             notes.append(f"{count} channels without names were taken as {', '.join(names)}")
     elif len(names) == 1 and _is_colour(image):
-        return [_luminance(image, names[0], notes)]
+        return [_luminance(image, names[0], file, notes)]
     else:
-        raise _too_many(where, count, names)
+        raise _too_many(file, count, names)
     return [
-        _Channel(name, image.data[index], image.geometry, image, index)
+        _Channel(name, file, image.data[index], image.geometry, image, index)
         for name, index in zip(names, order, strict=True)
     ]
 
 
-def _too_many(where: str, count: int, names: Sequence[str]) -> MissingChannelError:
+def _too_many(file: Path, count: int, names: Sequence[str]) -> MissingChannelError:
     """Nothing tells which of ``count`` channels the model's ``names`` are."""
     has = "is one image" if count == 1 else f"holds {count} channels in one file"
     wants = f"{has}, the model wants {len(names)} ({', '.join(names)})"
@@ -164,21 +165,21 @@ def _too_many(where: str, count: int, names: Sequence[str]) -> MissingChannelErr
             f"Split it into files whose names end in _{names[0]} and the like, "
             "or name its channels in a dataset.json beside it."
         )
-    return MissingChannelError(f"{where} {wants}", remedy)
+    return MissingChannelError(f"{file}: {wants}", remedy)
 
 
 def _is_colour(image: Image) -> bool:
     return len(image.data) == 3 and not image.geometry.is_physical
 
 
-def _luminance(image: Image, name: str, notes: list[str]) -> _Channel:
+def _luminance(image: Image, name: str, file: Path, notes: list[str]) -> _Channel:
     """Grey as the eye weighs colours, float32."""
     notes.append("colour picture: its luminance was taken")
     grey = np.tensordot(_LUMINANCE, image.data.astype(np.float32, copy=False), axes=1)  # (3, *S) -> (*S)
-    return _Channel(name, grey, image.geometry)
+    return _Channel(name, file, grey, image.geometry)
 
 
-def _check_voxels(channel: _Channel, where: str, notes: list[str]) -> None:
+def _check_voxels(channel: _Channel, notes: list[str]) -> None:
     """NaN and infinity show in the extremes, so that no array of flags is needed.
 
     Raises:
@@ -190,19 +191,19 @@ def _check_voxels(channel: _Channel, where: str, notes: list[str]) -> None:
         nan, bad = int(np.isnan(channel.data).sum()), int((~np.isfinite(channel.data)).sum())
         kinds = [f"{nan} NaN"] * bool(nan) + [f"{bad - nan} infinite"] * bool(bad - nan)
         raise VoxelError(
-            f"{where} has {' and '.join(kinds)} {'voxel' if bad == 1 else 'voxels'} in {channel.name}",
+            f"{channel.file}: {' and '.join(kinds)} {'voxel' if bad == 1 else 'voxels'} in {channel.name}",
             "Replace them in the file, for instance with 0.",
         )
     if low == high and channel.geometry.kind != "volume":
         notes.append(f"every pixel of {channel.name} is {low:g}")
     elif low == high:
         raise VoxelError(
-            f"{where}: every voxel of {channel.name} is {low:g}",
+            f"{channel.file}: every voxel of {channel.name} is {low:g}",
             "Check that the file holds a scan, or leave it out.",
         )
 
 
-def _on_one_grid(channels: Sequence[_Channel], where: str, strict: bool, notes: list[str]) -> npt.NDArray[Any]:
+def _on_one_grid(channels: Sequence[_Channel], strict: bool, notes: list[str]) -> npt.NDArray[Any]:
     """``(C, *S)`` on the grid of the first channel; a view of the file's array where that is possible."""
     first = channels[0]
     if first.image is not None and all(channel.image is first.image for channel in channels):
@@ -219,7 +220,7 @@ def _on_one_grid(channels: Sequence[_Channel], where: str, strict: bool, notes: 
             channel.geometry,
             first.geometry,
             names=(channel.name, first.name),
-            where=where,
+            where=str(channel.file),
             strict=strict,
         )
         fitted.append(array)
@@ -254,6 +255,6 @@ def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tup
     read = get_format(source.reference.format).read_labels(source.reference)
     if read is None:
         return None, ()
-    where = f"case {source.name!r}"
+    where = str(source.reference.path)
     labels, notes = fit_reference(read.labels, read.geometry, geometry, where=where, strict=strict)
     return LabelMap(labels, geometry), notes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segtool.case import Source
 from segtool.errors import UsageError
+from segtool.scan.case_names import OVERLAYS
 from segtool.scan.found import Entry
 from segtool.scan.names import is_brain_mask, natural_key, reference_base
 from segtool.scan.references import is_reference
@@ -14,7 +15,6 @@ from segtool.scan.walk import find_entries
 
 _PREDICTION = re.compile(r"(?P<base>.+)[_\-.](?:preds?|predictions?|predicted)", re.IGNORECASE | re.DOTALL)
 _PROBABILITIES = "_probabilities"
-_OVERLAYS = "overlays"
 _NAMES_SHOWN = 5
 
 
@@ -97,7 +97,7 @@ def _entries(path: Path) -> list[Entry]:
     if path.is_file():
         return find_entries([path]).entries
     # Of our own results only the label maps count.
-    found = find_entries([path], path / _OVERLAYS).entries
+    found = find_entries([path], path / OVERLAYS).entries
     entries = [entry for entry in found if not entry.stem.endswith(_PROBABILITIES)]
     if not entries:
         raise UsageError(f"{path}: holds probability maps and no label maps", "Give the folder of label maps.")
@@ -119,7 +119,8 @@ def _label_maps(
     able = [entry for entry in entries if not is_brain_mask(entry.stem)]
     chosen = [entry for entry in able if is_marked(entry)] or able
     if len(chosen) < len(entries):
-        notes.append(f"{len(entries) - len(chosen)} files beside the {what} passed over: scans by their names")
+        passed = len(entries) - len(chosen)
+        notes.append(f"{passed} {'file' if passed == 1 else 'files'} beside the {what} passed over: scans by name")
     if not chosen:
         raise UsageError(f"no {what}: {entries[0].where!r} is a mask of the brain", "Give the folder of label maps.")
     return chosen

@@ -11,13 +11,14 @@ from segtool.backends import Device, load_backend
 from segtool.backends.base import Backend
 from segtool.bundled import default_model
 from segtool.case import Case, CaseSource, LabelMap, Source
-from segtool.errors import CaseError, OutputError, UserError
+from segtool.errors import CaseError, OutputError, UsageError, UserError
 from segtool.formats import SUFFIXES, get_format, suffix_of
 from segtool.loading import load_reference
 from segtool.model_file import read_spec, sha256
 from segtool.overlay import overlay_case
 from segtool.report import CaseResult, Report, Scores, score, structures_of
 from segtool.scan import Scan, ScanOptions, scan
+from segtool.scan.case_names import OVERLAYS
 from segtool.spec import ModelSpec, PostprocessSpec
 from segtool.stages import Job, StageOptions, Stages
 from segtool.version import __version__
@@ -87,6 +88,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     if options.raw:
         spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
     found = scan(inputs, spec, options.scan)
+    check_apart(inputs, options.output)
     check_writable(options.output)
     backend = load_backend(model, options.device, options.threads)
     progress.on_start(spec, backend, found)
@@ -131,6 +133,16 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")
     return report
+
+
+def check_apart(inputs: Sequence[Path], output: Path) -> None:
+    """Refuse to put results into a folder of scans, where the next run would take them for scans.
+
+    Raises:
+        UsageError: The output folder is one of the inputs.
+    """
+    if any(path.is_dir() and path.resolve() == output.resolve() for path in inputs):
+        raise UsageError(f"{output}: both an input and the output folder", "Choose another folder with --output.")
 
 
 def check_writable(folder: Path) -> None:
@@ -232,7 +244,7 @@ class _Run:
                     source,
                 )
             if self._options.overlay:
-                picture = self._options.output / "overlays" / f"{job.source.output_stem}.png"
+                picture = self._options.output / OVERLAYS / f"{job.source.output_stem}.png"
                 overlay_case(picture, case, label_map)
             # Last, because this file says that the case is finished.
             kind.write_labels(target, label_map, source)

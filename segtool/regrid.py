@@ -78,7 +78,7 @@ def fit_channel(
         have: Grid of ``array``.
         want: Grid to bring it onto.
         names: The channel, and the one whose grid is ``want``.
-        where: How messages call the case.
+        where: How messages call the file.
         strict: Refuse interpolation.
 
     Returns:
@@ -116,7 +116,7 @@ def fit_reference(
         labels: ``(*S)`` on ``have``.
         have: Grid of ``labels``.
         want: Grid of the scan.
-        where: How messages call the case.
+        where: How messages call the file.
         strict: Refuse interpolation and guesses.
 
     Returns:
@@ -141,7 +141,7 @@ def fit_reference(
             f"{where}: the reference has {have.describe()}, the scan {want.describe()}, at another place",
             "Copy the scan's affine into the reference, or run without --strict.",
         )
-    if is_placeholder(have):
+    if is_placeholder(have) or is_placeholder(want):
         return labels, ("reference has another affine; its voxels were taken as they lie",)
     resampled = resample(labels, have, want, "nearest")
     if labels.any() and not resampled.any():

@@ -89,7 +89,10 @@ def _number(value: float, digits: int = 3) -> str:
 
 def _with_interval(summary: Mapping[str, Any], measure: str, which: str = "", digits: int = 3, unit: str = "") -> str:
     """Such as ``0.834 (0.81-0.85)`` or ``4.21 mm (3.1-5.9)``."""
-    mean = _number(summary[f"{measure}_mean{which}"], digits) + unit
+    mean = _number(summary[f"{measure}_mean{which}"], digits)
+    if mean == "-":
+        return mean
+    mean += unit
     low, high = summary[f"{measure}_ci95{which}"]
     if not math.isfinite(low):
         return mean

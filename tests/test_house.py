@@ -42,9 +42,7 @@ def test_predicting_never_loads_a_training_library() -> None:
 
 def test_inference_never_unpickles() -> None:
     words = re.compile(r"\b(import pickle|pickle\.load|torch\.load|allow_pickle=True|joblib|marshal)\b")
-    found = [
-        path.name for path in (ROOT / "segtool").rglob("*.py") if words.search(path.read_text(encoding="utf-8"))
-    ]
+    found = [path.name for path in (ROOT / "segtool").rglob("*.py") if words.search(path.read_text(encoding="utf-8"))]
     assert found == []
 
 
@@ -107,3 +105,39 @@ def test_the_wheel_holds_the_three_packages_the_model_its_card_and_the_recipes(t
 def test_no_file_of_the_repository_is_larger_than_a_model_may_be() -> None:
     models = list((ROOT / "segtool" / "models").glob("*.onnx"))
     assert all(model.stat().st_size <= 16 * 10**6 for model in models)
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    from segtool.demo_folder import write_demo_folder
+
+    write_demo_folder(tmp_path / "segtool-demo" / "scans", seed=0)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    dice, shape = done.stdout.splitlines()
+    assert float(dice) >= 0.7
+    assert shape == "(160, 160, 24) LPS"
+
+
+def test_the_readme_has_no_unfilled_block() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "@@" not in readme
+    assert not re.search(r"<!-- (run|results): .+? -->\n<!-- end -->", readme)
+
+
+def test_every_card_states_its_models_checksum_and_measured_dice() -> None:
+    import json
+
+    from segtool.model_file import read_spec, sha256
+
+    measured = json.loads((ROOT / "benchmarks" / "results" / "bundled_model.json").read_text())
+    models = list((ROOT / "segtool" / "models").glob("*.onnx"))
+    assert models
+    for model in models:
+        spec = read_spec(model)
+        card = (ROOT / "model_cards" / f"{model.stem}.md").read_text(encoding="utf-8")
+        assert sha256(model) in card
+        assert measured["model"] == spec.name
+        assert spec.provenance["metrics"]["test"]["dice"] == measured["test"]["all"]["dice"]
+        assert f"{measured['test']['all']['dice']:.4f}" in card

@@ -115,7 +115,7 @@ def test_four_channels_in_a_file_are_too_many_for_a_model_of_one(tmp_path: Path)
 
 def test_a_named_file_with_several_volumes_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a_t1ce.nii.gz", ramp(3, 4, 5, 4))
-    with pytest.raises(MissingChannelError, match=r"t1ce file holds 4 channels.*Split it"):
+    with pytest.raises(MissingChannelError, match=r"a_t1ce\.nii\.gz: holds 4 channels.*Split it"):
         load(tmp_path, "t1ce")
 
 
@@ -171,7 +171,9 @@ def test_decathlon_channels_are_picked_by_name_and_the_file_is_read_once(
 def test_a_channel_beyond_the_file_blames_dataset_json(tmp_path: Path) -> None:
     write_nifti(tmp_path / "imagesTr/B_1.nii.gz", ramp(3, 4, 5, 2))
     (tmp_path / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd"}}')
-    with pytest.raises(MissingChannelError, match=r"t1ce should be channel 2 .*Correct the channel names in dataset"):
+    with pytest.raises(
+        MissingChannelError, match=r"B_1\.nii\.gz: t1ce should be channel 2, .*Correct the channel names in dataset"
+    ):
         load(tmp_path, "t1ce")
 
 
@@ -289,7 +291,7 @@ def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path, bad: list[float]
     data = ramp(3, 4, 5, dtype=np.float32)
     data.flat[: len(bad)] = bad
     write_nifti(tmp_path / "P_t1ce.nii.gz", data)
-    with pytest.raises(VoxelError, match=rf"case 'P' has {said}\. Replace them in the file"):
+    with pytest.raises(VoxelError, match=rf"P_t1ce\.nii\.gz: {said}\. Replace them in the file"):
         load(tmp_path, "t1ce")
 
 

@@ -17,9 +17,7 @@ from segtool.pipeline import PredictOptions, predict_folder
 from segtool.spec import SliceSpec
 
 BRIGHT, DARK = 1000, 100
-FILES = settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FILES = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -139,10 +139,15 @@ def test_masks_from_another_folder(model: Path, scans: Path, tmp_path: Path) -> 
 
 def test_the_output_never_overwrites_a_scan(model: Path, scans: Path) -> None:
     before = {path.name: path.read_bytes() for path in scans.iterdir()}
-    report = predict_folder([scans], PredictOptions(model=model, output=scans))
+    report = predict_folder(sorted(scans.glob("slice_?.png")), PredictOptions(model=model, output=scans))
     assert report.counts["failed"] == 3
     assert "Choose another folder with --output" in (report.failures[0].error or "")
     assert {name: (scans / name).read_bytes() for name in before} == before
+
+
+def test_the_output_folder_is_no_input(model: Path, scans: Path) -> None:
+    with pytest.raises(UsageError, match="Choose another folder with --output"):
+        predict_folder([scans], PredictOptions(model=model, output=scans / "." / "sub" / ".."))
 
 
 def test_the_threshold_moves_the_border(model: Path, tmp_path: Path) -> None:

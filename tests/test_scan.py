@@ -496,10 +496,20 @@ def test_a_file_that_fits_two_patterns_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_fits_nothing_is_said(tmp_path: Path) -> None:
-    scanned = scan([touch(tmp_path, "P1_km.nii.gz")], options=ScanOptions(channels={"t1ce": "_km*"}))
-    assert str(scanned.problems[0]) == (
-        "--channel t1ce=_km*: fits no file name. A glob fits whole names: begin it with *."
+    with pytest.raises(UsageError, match=r"t1ce=_km\*: fits no file name\. A glob fits whole names: begin it with \*"):
+        scan([touch(tmp_path, "P1_km.nii.gz")], options=ScanOptions(channels={"t1ce": "_km*"}))
+
+
+def test_where_patterns_name_the_channels_a_nameless_file_is_none(tmp_path: Path) -> None:
+    scanned = scan(
+        [touch(tmp_path, "P1_gd.nii.gz", "P1_dwi.nii.gz")], spec_of("t1ce"), ScanOptions(channels={"t1ce": "_gd"})
     )
+    assert found(scanned) == {"P1": ({"t1ce": "P1_gd.nii.gz"}, None)}
+
+
+def test_no_case_lies_where_the_pictures_of_the_output_lie(tmp_path: Path) -> None:
+    scanned = scan([touch(tmp_path, "overlays/a.png", "P1/overlays/a.png", "overlays.png")])
+    assert [case.name for case in scanned.cases] == ["overlays", "overlays_/a", "P1/overlays/a"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ def export(
         typer.Option(help="Scans to compare torch and ONNX on; default the run's validation cases."),
     ] = None,
     opset: Annotated[int, typer.Option(min=14, max=20, help="ONNX operator set.")] = 17,
+    min_component_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Write into the spec: drop components below this share of a label's largest one."
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn a training run into one .onnx file that carries its spec.
@@ -35,7 +41,7 @@ def export(
             f"{error.name} is not installed, which export needs",
             "Install it with: pip install 'segtool[export]'",
         ) from error
-    exported = export_run(run, output, cases, opset)
+    exported = export_run(run, output, cases, opset, min_component_share)
     typer.echo(json.dumps(_facts(exported)) if json_output else _table(exported))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -29,7 +30,9 @@ class Exported:
     sha256: str
 
 
-def export_run(run_path: Path, output: Path, cases: Path | None, opset: int) -> Exported:
+def export_run(
+    run_path: Path, output: Path, cases: Path | None, opset: int, min_component_share: float | None = None
+) -> Exported:
     """Export the best weights of a run.
 
     Args:
@@ -37,6 +40,7 @@ def export_run(run_path: Path, output: Path, cases: Path | None, opset: int) -> 
         output: The ``.onnx`` file; it appears only once parity is proved.
         cases: Scans to compare on; None takes the run's validation cases.
         opset: ONNX operator set.
+        min_component_share: Replaces the rule of the spec's post-processing; None keeps the recipe's.
 
     Raises:
         UsageError: Not a run, no cases, or ``output`` is no ``.onnx`` file.
@@ -48,16 +52,18 @@ def export_run(run_path: Path, output: Path, cases: Path | None, opset: int) -> 
     run = RunFolder(run_path)
     spec = run.read_spec()
     network = trained_network(run)
-    if cases is None:
-        samples = validation_samples(run, PARITY_SAMPLES)
-    else:
-        samples = folder_samples(cases, spec, PARITY_SAMPLES)
+    limit = PARITY_SAMPLES
+    samples = validation_samples(run, limit) if cases is None else folder_samples(cases, spec, limit)
     with atomic_path(output) as temporary:
         write_onnx(network, spec, temporary, opset)
         parity = compare(network, temporary, spec, samples)
         parity.check(output)
         export = {"opset": opset, "parity": parity.to_provenance()}
-        spec = spec.model_copy(update={"provenance": {**spec.provenance, "export": export}})
+        update: dict[str, Any] = {"provenance": {**spec.provenance, "export": export}}
+        if min_component_share is not None:
+            rules = {"min_component_share": min_component_share}
+            update["postprocess"] = spec.postprocess.model_copy(update=rules)
+        spec = spec.model_copy(update=update)
         write_spec(temporary, spec, temporary)
     return Exported(output, spec, parity, output.stat().st_size, sha256(output))
 

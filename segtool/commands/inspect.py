@@ -67,7 +67,9 @@ def look(paths: Sequence[Path], spec: "ModelSpec | None") -> tuple[list[dict[str
 
     found = scan(paths, spec, ScanOptions())
     problems = list(found.problems)
-    return [_case_facts(source, spec, problems) for source in found.cases], problems
+    facts = [_case_facts(source, spec, problems) for source in found.cases]
+    # A broken file that holds image and reference is broken once.
+    return facts, list(dict.fromkeys(problems))
 
 
 def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["Problem"]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """``segtool predict``: a folder of scans in, label maps and a report out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from segtool.spec import ModelSpec
 
 _DEVICES = ("auto", "cpu", "cuda")
+_NOTES_SHOWN = 20
 
 
 def predict(
@@ -46,9 +48,7 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is labelled. [default: the model's]")
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")] = False,
     resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse cases whose images lie on different grids.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
@@ -113,11 +113,17 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
 
     out = Console(highlight=False, soft_wrap=True)
     view = _View(out, quiet=as_json)
-    with view:
-        report = predict_folder(inputs, options, view.progress)
+    try:
+        with view:
+            report = predict_folder(inputs, options, view.progress)
+    except KeyboardInterrupt:
+        typer.echo(f"Finished cases stay in {options.output}; --continue does the others.", err=True)
+        raise
     if as_json:
         typer.echo(report.to_json())
         return report
+    for line in _notes(report):
+        out.print(f"note    {line}", markup=False)
     report.print_table(out)
     counts = report.counts
     finished = counts["done"]
@@ -129,6 +135,22 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
         markup=False,
     )
     return report
+
+
+def _notes(report: "Report") -> Iterator[str]:
+    """What the reader must know, each thing once however many cases it holds for."""
+    cases: dict[str, list[str]] = {}
+    for case in report.cases:
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.name)
+    for note, names in islice(cases.items(), _NOTES_SHOWN):
+        yield f"{names[0] if len(names) == 1 else f'{len(names)} cases'}: {note}"
+    if len(cases) > _NOTES_SHOWN:
+        yield f"and {len(cases) - _NOTES_SHOWN} more; report.json has them all"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class _View:
@@ -174,14 +196,16 @@ class _View:
         for case in scan.cases:
             kinds[case.first.format] = kinds.get(case.first.format, 0) + 1
         text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        self._say(f"scan    {len(scan.cases)} cases ({text})")
+        problems = f", {_count(len(scan.problems), 'problem')}" if scan.problems else ""
+        self._say(f"scan    {_count(len(scan.cases), 'case')} ({text}){problems}")
         for problem in scan.problems:
             self._say(f"failed  {problem.where}: {problem.problem}. {problem.remedy}")
         self._bar.update(self._task, total=len(scan.cases))
 
     def _case(self, result: "CaseResult") -> None:
         if result.status == "failed":
-            self._say(f"failed  {result.name}: {result.error}")
+            reason = (result.error or "").removeprefix(f"case {result.name!r}").lstrip(": ")
+            self._say(f"failed  {result.name}: {reason}")
         self._bar.advance(self._task)
         speed = self._bar.tasks[0].speed
         self._bar.update(self._task, rate=f"{speed:.1f} cases/s" if speed else "")

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from segtool.scan.found import Entry
 from segtool.scan.names import safe_part
 
+OVERLAYS = "overlays"
+"""Folder of the output that holds pictures for the eye."""
+
 Naming = tuple[Entry, str, tuple[str, ...]]
 """A case's first file, the base of its file names and its channels."""
 
@@ -13,7 +16,11 @@ Naming = tuple[Entry, str, tuple[str, ...]]
 def plain_name(entry: Entry, base: str) -> str:
     """The name as the files have it: path below the input without suffix and channel."""
     parts = [*entry.folder.split("/"), base]
-    return "/".join(safe_part(part) for part in parts if part) or safe_part(entry.root_name)
+    safe = [safe_part(part) for part in parts if part]
+    if len(safe) > 1 and safe[0].casefold() == OVERLAYS:
+        # That folder of the output holds the pictures of other cases.
+        safe[0] += "_"
+    return "/".join(safe) or safe_part(entry.root_name)
 
 
 def unique_names(cases: Sequence[Naming]) -> list[str]:

@@ -109,6 +109,9 @@ def _drafts(images: Iterable[Entry], layouts: Layouts, names: ChannelNames, prob
             reading: Reading = (matches[0][0], {matches[0][1]: None}, ())
         else:
             reading = layouts.read(entry)
+            # Where the user says which files are a channel, a nameless one is not.
+            if names.by_user and reading[1].get(UNNAMED, 0) is None:
+                continue
         base, channels, notes = reading
         named = len(channels) == 1 and UNNAMED not in channels and None in channels.values()
         # Only files of one named channel each make up a case together.

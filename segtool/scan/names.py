@@ -69,6 +69,8 @@ class ChannelNames:
         # A channel's own name beats another's alias.
         self._spec |= {folded(channel.name): channel.name for channel in channels}
         self._patterns = [(name, self.resolve(name), _pattern(text)) for name, text in patterns.items()]
+        self.by_user = bool(patterns)
+        """True where the user says which files are a channel."""
         self.unmatched = dict(patterns)
         """The user's patterns that no name has matched so far."""
 

@@ -148,14 +148,23 @@ def _series(root: str, folder: str, files: Sequence[Path], problems: list[Proble
     from segtool.formats.dicom import SeriesKey, looks_like_dicom, read_series_key
 
     series: dict[SeriesKey, list[Path]] = {}
+    broken: list[Path] = []
     for file in sorted(files, key=lambda path: natural_key(path.name)):
         if not suffix_of(file) and not looks_like_dicom(file):
             continue
         key = read_series_key(file)
         if key is None:
-            problems.append(Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again."))
+            broken.append(file)
         elif key.is_image:
             series.setdefault(key, []).append(file)
+    if len(series) == 1:
+        # A slice without a readable header most likely belongs to the only series: without it the scan would
+        # be shorter and nobody would know. Reading the series says what is wrong with the file.
+        next(iter(series.values())).extend(file for file in broken if looks_like_dicom(file))
+        broken = [file for file in broken if not looks_like_dicom(file)]
+    problems += (
+        Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
+    )
     for key, paths in series.items():
         if len(series) > 1:
             place, stem = (root, folder), key.short_name

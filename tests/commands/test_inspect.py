@@ -115,11 +115,18 @@ def test_a_model_that_the_scans_fit_has_nothing_to_say(tmp_path):
 def test_voxels_that_no_model_can_use_are_found_with_a_model(tmp_path):
     model = write_model(tmp_path / "one.onnx", bright_spec())
     (tmp_path / "scans").mkdir()
-    Image.fromarray(np.full((32, 32), 7, np.uint8)).save(tmp_path / "scans" / "flat.png")
+    nibabel.save(nibabel.Nifti1Image(np.full((8, 8, 4), 7, np.int16), np.eye(4)), tmp_path / "scans" / "flat.nii.gz")
     assert run(tmp_path / "scans").exit_code == 0
     result = run(tmp_path / "scans", "-m", model)
     assert result.exit_code == 1
     assert "every voxel" in result.stdout
+
+
+def test_a_broken_file_that_may_hold_a_reference_is_one_problem(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"half")
+    result = run(tmp_path)
+    assert result.stdout.count("copy or export it again") == 1
+    assert "1 problem" in result.stdout
 
 
 def test_a_model_file_prints_its_spec(tmp_path):

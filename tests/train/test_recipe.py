@@ -40,10 +40,10 @@ def test_a_wrong_recipe_is_one_line_that_names_the_place(wrong: str, place: str)
 
 
 def test_an_option_that_the_network_lacks_names_those_it_has():
-    with pytest.raises(UsageError, match="It takes: width, depth, norm, dropout"):
+    with pytest.raises(UsageError, match=r"It takes: width, depth, norm, dropout"):
         parse_recipe(RECIPE.replace("width = 4", "breadth = 4"), "discs", "my.toml")
 
 
 def test_an_unknown_recipe_names_the_shipped_ones():
-    with pytest.raises(UsageError, match="Name one of .*cheng-lite0"):
+    with pytest.raises(UsageError, match=r"Name one of .*cheng-lite0"):
         find_recipe("cheng-lite9")

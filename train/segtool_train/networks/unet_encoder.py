@@ -1,14 +1,16 @@
 """A U-Net decoder on any encoder of segmentation-models-pytorch, with pre-trained weights where wanted."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from segtool.errors import UsageError
 from segtool_train.frameworks import mend_torchvision
-from segtool_train.networks.base import Interface, Network
+from segtool_train.networks.base import Interface, Network, check_extent
 from segtool_train.networks.pretrained import fill_encoder
 
 
@@ -65,6 +67,8 @@ class UNetOnEncoder(Network):
             for layer in _encoder(module).modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.eps = self.encoder_norm_eps
+        # The library fits odd extents to its skips and then answers with another extent than it was given.
+        module.register_forward_pre_hook(partial(_check_input, divisor=self.divisor))
         return module
 
     def encoder(self, module: nn.Module) -> nn.Module:
@@ -79,6 +83,10 @@ class UNetOnEncoder(Network):
         """
         if self.pretrained or weights is not None:
             fill_encoder(_encoder(module), self.encoder_name, weights)
+
+
+def _check_input(_module: nn.Module, inputs: tuple[torch.Tensor, ...], divisor: int) -> None:
+    check_extent(inputs[0], divisor)
 
 
 def _encoder(module: nn.Module) -> nn.Module:

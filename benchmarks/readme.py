@@ -1,0 +1,111 @@
+"""Fills the README: transcripts from commands that are run now, tables from ``benchmarks/results/``.
+
+A block starts with ``<!-- run: COMMAND -->`` or ``<!-- results: NAME -->`` and ends with ``<!-- end -->``; what lies
+between is replaced. Commands run one after the other in one empty folder, with the installed segtool.
+
+Run: ``python -m benchmarks.readme``
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BLOCK = re.compile(r"(<!-- (run|results): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 110
+
+
+def transcript(command: str, folder: Path) -> str:
+    """A fenced block with what ``command`` prints, stdout and stderr together."""
+    words = shlex.split(command)
+    assert words[0] == "segtool"
+    done = subprocess.run(
+        [sys.executable, "-m", "segtool", *words[1:]],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=None,
+    )
+    lines = [line.rstrip() for line in done.stdout.rstrip().splitlines()]
+    code = [f"(exit code {done.returncode})"] if done.returncode else []
+    return "\n".join(["```", f"$ {command}", *lines, *code, "```", ""])
+
+
+def bundled_model(result: dict[str, Any]) -> str:
+    """Dice by kind of tumour on the test patients."""
+    lines = [
+        "| test patients | slices | patients | Dice (95 % CI over patients) | IoU | precision | recall |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in result["test"].items():
+        low, high = one["dice_ci95_over_patients"]
+        lines.append(
+            f"| {name} | {one['slices']} | {one['patients']} | {one['dice']:.3f} ({low:.3f} to {high:.3f}) "
+            f"| {one['iou']:.3f} | {one['precision']:.3f} | {one['recall']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def candidates(result: dict[str, Any]) -> str:
+    """Networks that were tried for the bundled model."""
+    lines = ["| recipe | epochs | validation Dice | ms a slice | MB |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{one['recipe']}` | {one['epochs']} | {one['validation_dice']:.4f} | {one['ms_a_slice']:.1f} "
+        f"| {one['mb']:.1f} |"
+        for one in result["candidates"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def speed(_: dict[str, Any]) -> str:
+    """Start-up and the folder of slices, with the machine they ran on."""
+    folder, startup = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("folder", "startup"))
+    machine = folder["machine"]
+    rows = [
+        "| measured | segtool | beside it | ratio |",
+        "|---|---|---|---|",
+        f"| {folder['what'].partition(', seconds')[0]} | {folder['seconds']['segtool predict']['median']:.2f} s "
+        f"| bare ONNX session on ready tensors {folder['seconds']['bare session']['median']:.2f} s "
+        f"| {folder['rate_of_predict_to_bare_session']:.2f} of its rate |",
+        f"| start-up, `--help` | {startup['seconds']['segtool --help']['median'] * 1000:.0f} ms "
+        f"| bare Typer application {startup['seconds']['bare Typer --help']['median'] * 1000:.0f} ms "
+        f"| {startup['ratio_to_bare_typer']:.2f} of its time |",
+        "",
+        f"{machine['cores']} cores of {machine['processor']}, medians, both sides in turn in one run; from "
+        "`python -m benchmarks.folder` and `python -m benchmarks.startup`.",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "bundled_model": bundled_model,
+    "candidates": candidates,
+    "folder": speed,
+}
+
+
+def main() -> None:
+    """Rewrite every block of the README."""
+    with tempfile.TemporaryDirectory() as name:
+
+        def fill(match: re.Match[str]) -> str:
+            head, kind, what, end = match.groups()
+            if kind == "run":
+                return f"{head}{transcript(what, Path(name))}{end}"
+            return f"{head}{TABLES[what](json.loads((RESULTS / f'{what}.json').read_text()))}{end}"
+
+        README.write_text(BLOCK.sub(fill, README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from tiny_cheng import RECIPE
+from typer.testing import CliRunner
+
+from segtool_train.cli import train
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout
+
+
+def test_a_run_prints_one_line_an_epoch_and_ends_with_its_folder(discs: Path, tmp_path: Path):
+    recipe = tmp_path / "discs.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    code, out = invoke(str(recipe), "--data", str(discs), "-o", str(tmp_path / "run"), "--limit", "16")
+    assert code == 0
+    lines = out.splitlines()
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert all("val dice" in line and line.removesuffix("  best").endswith("s") for line in epochs)
+    assert lines[-1].endswith(str(tmp_path / "run"))
+
+
+def test_json_alone_on_stdout(discs: Path, tmp_path: Path):
+    recipe = tmp_path / "discs.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    run = tmp_path / "run"
+    code, out = invoke(str(recipe), "-d", str(discs), "-o", str(run), "--epochs", "1", "--batch", "8", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["best_epoch"] == 1
+    assert len(result["epochs"]) == 1
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from pathlib import Path
+from segtool.errors import MissingDependencyError
+from segtool_train.cli import train
+from segtool_export.cli import export
+for command, arguments in ((train, ("cheng-unet", Path("d"), Path("o"))), (export, (Path("r"), Path("m.onnx")))):
+    try:
+        command(*arguments)
+    except MissingDependencyError as error:
+        print(error)
+"""
+
+
+def test_without_torch_each_command_answers_with_the_exact_install_line():
+    done = subprocess.run([sys.executable, "-c", ABSENT], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("pip install 'segtool[train]'")
+    assert lines[1].endswith("pip install 'segtool[export]'")
+
+
+@pytest.mark.parametrize("module", ["segtool_train.cli", "segtool_export.cli"])
+def test_listing_a_command_loads_no_torch(module: str):
+    code = f"import sys, {module}; assert not {{'torch', 'lightning', 'onnxruntime', 'numpy'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
