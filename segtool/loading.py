@@ -54,7 +54,7 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
     """
     notes = list(source.notes)
     if UNNAMED in source.channels and len(source.channels) == 1:
-        channels = _unnamed_channels(_read(source.first), spec, source.first.path, notes)
+        channels = _unnamed_channels(source.first, spec, notes)
     else:
         channels = _named_channels(source, spec, notes)
     for channel in channels:
@@ -114,7 +114,7 @@ def _pick(image: Image, part: Source, wanted: ChannelSpec, notes: list[str]) -> 
         name = _find(wanted, image.channel_names)
         if name is not None:
             index = image.channel_names.index(name)
-        elif _is_colour(image):
+        elif _is_colour(image, part.format):
             return _luminance(image, wanted.name, part.path, notes)
         else:
             raise _too_many(part.path, count, (wanted.name,))
@@ -131,8 +131,9 @@ def _pick(image: Image, part: Source, wanted: ChannelSpec, notes: list[str]) -> 
     return _Channel(wanted.name, part.path, image.data[index], image.geometry, image, index)
 
 
-def _unnamed_channels(image: Image, spec: ModelSpec, file: Path, notes: list[str]) -> list[_Channel]:
+def _unnamed_channels(source: Source, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
     """The model's channels in a file whose name says nothing about them."""
+    image, file = _read(source), source.path
     count, names = len(image.data), spec.channel_names
     if image.channel_names:
         found = [_find(channel, image.channel_names) for channel in spec.channels]
@@ -144,8 +145,10 @@ def _unnamed_channels(image: Image, spec: ModelSpec, file: Path, notes: list[str
         order = list(range(count))
         if count > 1:
             notes.append(f"{count} channels without names were taken as {', '.join(names)}")
-    elif len(names) == 1 and _is_colour(image):
+    elif len(names) == 1 and _is_colour(image, source.format):
         return [_luminance(image, names[0], file, notes)]
+    elif len(names) == 1 and _is_grey_thrice(image):
+        order = [0]
     else:
         raise _too_many(file, count, names)
     return [
@@ -168,8 +171,14 @@ def _too_many(file: Path, count: int, names: Sequence[str]) -> MissingChannelErr
     return MissingChannelError(f"{file}: {wants}", remedy)
 
 
-def _is_colour(image: Image) -> bool:
-    return len(image.data) == 3 and not image.geometry.is_physical
+def _is_colour(image: Image, kind: str) -> bool:
+    """True for red, green and blue. Three channels of HDF5 may as well be three sequences."""
+    return len(image.data) == 3 and kind == "png"
+
+
+def _is_grey_thrice(image: Image) -> bool:
+    """True for a grey picture that software stored in red, green and blue."""
+    return len(image.data) == 3 and bool((image.data[1:] == image.data[0]).all())
 
 
 def _luminance(image: Image, name: str, file: Path, notes: list[str]) -> _Channel:

@@ -1,10 +1,12 @@
 """The main job: a folder of scans becomes label maps, pictures and a report."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segtool.atomic import PARTIAL_PREFIX
 from segtool.backends import Device, load_backend
@@ -90,6 +92,9 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     found = scan(inputs, spec, options.scan)
     check_apart(inputs, options.output)
     check_writable(options.output)
+    checksum, settings = sha256(model), _settings(options, spec)
+    if options.resume:
+        check_resumable(options.output, checksum, settings)
     backend = load_backend(model, options.device, options.threads)
     progress.on_start(spec, backend, found)
     run = _Run(spec, options, progress)
@@ -123,16 +128,39 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             cases=(*broken, *(run.results[s.name] for s in found.cases if s.name in run.results)),
             elapsed_s=time.perf_counter() - start,
             model=f"{spec.name} {spec.version}",
-            model_sha256=sha256(model),
+            model_sha256=checksum,
             device=backend.device,
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
-            options={"threshold": options.threshold or spec.threshold, "strict": options.strict, "raw": options.raw},
+            options=settings,
             notes=("interrupted: not all cases were done",) if interrupted else (),
         )
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")
     return report
+
+
+def _settings(options: PredictOptions, spec: ModelSpec) -> dict[str, Any]:
+    """Whatever changes a label map besides scan and model, as the report has it."""
+    return {"threshold": options.threshold or spec.threshold, "strict": options.strict, "raw": options.raw}
+
+
+def check_resumable(folder: Path, model_sha256: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with the results of another model or of other settings: the report would mix them.
+
+    Raises:
+        UsageError: The report in ``folder`` tells of another model or other settings.
+    """
+    try:
+        earlier = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        known = earlier["model_sha256"], earlier["options"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # no report, so that nothing is known of the earlier run
+    if known != (model_sha256, settings):
+        raise UsageError(
+            f"{folder}: --continue with another model or other options than the earlier run ({earlier.get('model')})",
+            "Repeat its options, leave --continue out, or choose another folder with --output.",
+        )
 
 
 def check_apart(inputs: Sequence[Path], output: Path) -> None:

@@ -139,6 +139,17 @@ def test_a_colour_picture_becomes_its_luminance(tmp_path: Path) -> None:
     assert "luminance" in case.notes[0]
 
 
+def test_three_channels_of_hdf5_are_not_mixed_unless_they_are_equal(tmp_path: Path) -> None:
+    grey = ramp(16, 16)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.stack([grey, grey, grey], axis=-1)
+    np.testing.assert_array_equal(load(tmp_path, "t1ce").data, grey[None])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.stack([grey, grey, grey + 1], axis=-1)
+    with pytest.raises(MissingChannelError, match=r"name its channels in a dataset\.json"):
+        load(tmp_path, "t1ce")
+
+
 def test_kaggle_3m_gives_the_colour_that_is_the_channel(tmp_path: Path) -> None:
     stem = "TCGA_CS_5396_20010302_7"
     colours = np.stack([ramp(4, 4, dtype=np.uint8) + np.uint8(n) for n in (0, 50, 100)], axis=-1)

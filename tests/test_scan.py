@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from segtool.case import UNNAMED, CaseSource
 from segtool.errors import UsageError
 from segtool.formats import FORMATS, get_format
+from segtool.report import Report
 from segtool.scan import Scan, ScanOptions, natural_key, scan
 from segtool.scan.cases import HOLD_REFERENCES
 from segtool.scan.names import ChannelNames, reference_base, safe_part
@@ -197,10 +198,6 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[dict[str, str], str
         ),
         {"a": ({UNNAMED: "a.png"}, None)},
     ),
-    "results of an earlier run are no scans": (
-        ("a.png", "out/a.png", "out/report.json", "out/report.csv", "out/overlays/a.png"),
-        {"a": ({UNNAMED: "a.png"}, None)},
-    ),
 }
 
 
@@ -211,6 +208,13 @@ def test_layout_is_understood_from_names(tmp_path: Path, layout: str) -> None:
     assert found(scanned) == wanted
     assert list(found(scanned)) == sorted(wanted, key=natural_key), "in natural order"
     assert scanned.problems == ()
+
+
+def test_results_of_an_earlier_run_are_no_scans_but_scans_beside_any_report_are(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/a.png", "out/report.csv", "out/overlays/a.png", "P1/a.png", "P1/report.csv")
+    (tmp_path / "out" / "report.json").write_text(Report("predict", "1", (), 0.0).to_json())
+    (tmp_path / "P1" / "report.json").write_text("{}")
+    assert [case.name for case in scan([tmp_path]).cases] == ["a", "P1/a"]
 
 
 def test_a_patient_folder_given_itself_lends_its_name(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def run_evaluate(
 
     from segtool.evaluation import EvaluateProgress, evaluate_pairs
     from segtool.pairing import pair_files
+    from segtool.pipeline import check_writable
 
     out = Console(highlight=False, soft_wrap=True)
     failed: list[CaseResult] = []
@@ -132,6 +133,8 @@ def run_evaluate(
                 say(f"failed  {result.name}: {result.error}")
 
     pairing = pair_files(predictions, references)
+    if output is not None:
+        check_writable(output)
     pairs = sum(pair.prediction is not None for pair in pairing.pairs)
     say(f"pairs   {pairs} of {len(pairing.pairs)} references")
     for remark in pairing.remarks:

@@ -203,7 +203,8 @@ def _refuse_other_kinds(dataset: pydicom.Dataset, path: Path) -> None:
     kind = getattr(dataset.get("SOPClassUID"), "name", "") or "DICOM"
     if "Rows" not in dataset or "Columns" not in dataset:
         raise UnreadableFileError(
-            f"{path}: {kind} without rows and columns, not an image", "Leave it out, or export it again."
+            f"{path}: {kind} without rows and columns, not an image or a truncated one",
+            "Leave it out, or export or copy it again.",
         )
     if dataset.get("Modality") == "SEG":
         raise UnreadableFileError(f"{path}: a segmentation (DICOM SEG), not a scan", "Pass the scan that it segments.")

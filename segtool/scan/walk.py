@@ -13,6 +13,7 @@ from segtool.scan.names import natural_key
 
 _LOOKED_FOR = f"Looked for {' '.join(SUFFIXES)} and DICOM files without a suffix."
 _RESULTS = frozenset({"report.json", "report.csv"})
+_OUR_REPORT = b'"tool": "segtool"'
 _NOT_SCANS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
@@ -85,7 +86,7 @@ def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[
         except OSError as error:
             problems.append(Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions."))
             continue
-        if folder and {item.name for item in items} >= _RESULTS:
+        if folder and {item.name for item in items} >= _RESULTS and _is_our_report(f"{root}/{folder}/report.json"):
             continue
         files = []
         for item in items:
@@ -103,6 +104,15 @@ _LINKS = {
     "out": ("links that leave the folder are not followed", "Give their targets as inputs."),
     "nowhere": ("links lead nowhere", "Fetch their files, as with `datalad get`, or remove them."),
 }
+
+
+def _is_our_report(path: str) -> bool:
+    """True where segtool wrote the report, and not another program that calls its report alike."""
+    try:
+        with Path(path).open("rb") as file:
+            return _OUR_REPORT in file.read(200)
+    except OSError:
+        return False
 
 
 def _follow(link: os.DirEntry[str], root: str, links: Counter[str]) -> bool:

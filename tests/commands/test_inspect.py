@@ -4,7 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 import typer
-from PIL import Image
 from tiny import bright_spec, volume_spec, write_model, write_pictures
 from typer.testing import CliRunner
 

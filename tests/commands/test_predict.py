@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def brats_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sees t1ce alone, so that a wrong order of channels shows."""
-    spec = volume_spec(8, BRATS)
+    spec = volume_spec(16, BRATS)
     return write_model(tmp_path_factory.mktemp("model") / "four.onnx", spec, np.array([[0, 1, 0, 0]]))
 
 
@@ -139,6 +139,15 @@ def test_continue_does_only_what_is_missing(predict, tmp_path: Path) -> None:
     assert report(tmp_path)["summary"]["tumour"]["n_with_reference"] == 3
 
 
+def test_continue_never_mixes_two_thresholds_in_one_report(predict, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "scans", 1)
+    predict(tmp_path / "scans")
+    answer = predict(tmp_path / "scans", "--continue", "--threshold", 0.9)
+    assert answer.code == 2
+    assert "Repeat its options" in answer.err
+    assert report(tmp_path)["options"]["threshold"] == 0.5
+
+
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
 def test_a_device_that_is_not_there_is_an_error(predict, tmp_path: Path, device: str) -> None:
     write_pictures(tmp_path / "scans", 1)
@@ -213,9 +222,7 @@ def channels(order: tuple[str, ...]) -> dict[str, np.ndarray]:
     ],
     ids=["BraTS 2020", "BraTS 2023", "nnU-Net"],
 )
-def test_channels_go_by_name(
-    predict, brats_model: Path, tmp_path: Path, names: dict[str, str], output: str
-) -> None:
+def test_channels_go_by_name(predict, brats_model: Path, tmp_path: Path, names: dict[str, str], output: str) -> None:
     for channel, voxels in channels(BRATS).items():
         save_nifti(tmp_path / "scans" / names[channel], voxels)
     numbered = {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
@@ -227,7 +234,9 @@ def test_channels_go_by_name(
 def test_channels_of_a_decathlon_file_go_by_name(predict, brats_model: Path, tmp_path: Path) -> None:
     order = ("flair", "t1", "t1ce", "t2")
     save_nifti(tmp_path / "scans" / "imagesTr" / "B.nii.gz", np.stack(list(channels(order).values()), axis=-1))
-    (tmp_path / "scans" / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}')
+    (tmp_path / "scans" / "dataset.json").write_text(
+        '{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}'
+    )
     assert predict(tmp_path / "scans", model=brats_model).code == 0
     np.testing.assert_array_equal(labels_of(tmp_path / "out" / "imagesTr" / "B.nii.gz"), channels(order)["t1ce"] == 200)
 
