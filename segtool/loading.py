@@ -54,7 +54,7 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
     """
     notes = list(source.notes)
     if UNNAMED in source.channels and len(source.channels) == 1:
-        channels = _unnamed_channels(source.first, spec, notes)
+        channels = _unnamed_channels(source.first, spec, strict, notes)
     else:
         channels = _named_channels(source, spec, notes)
     for channel in channels:
@@ -131,7 +131,7 @@ def _pick(image: Image, part: Source, wanted: ChannelSpec, notes: list[str]) -> 
     return _Channel(wanted.name, part.path, image.data[index], image.geometry, image, index)
 
 
-def _unnamed_channels(source: Source, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
+def _unnamed_channels(source: Source, spec: ModelSpec, strict: bool, notes: list[str]) -> list[_Channel]:
     """The model's channels in a file whose name says nothing about them."""
     image, file = _read(source), source.path
     count, names = len(image.data), spec.channel_names
@@ -143,6 +143,11 @@ def _unnamed_channels(source: Source, spec: ModelSpec, notes: list[str]) -> list
         order = [image.channel_names.index(name) for name in found if name is not None]
     elif count == len(names):
         order = list(range(count))
+        if count > 1 and strict:
+            raise MissingChannelError(
+                f"{file} holds {count} channels without names, and --strict takes none by position",
+                "Name them in a dataset.json beside the file, or split the file.",
+            )
         if count > 1:
             notes.append(f"{count} channels without names were taken as {', '.join(names)}")
     elif len(names) == 1 and _is_colour(image, source.format):

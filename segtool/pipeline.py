@@ -121,7 +121,9 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         broken = [
             CaseResult(problem.where, "failed", error=f"{problem.problem}. {problem.remedy}")
             for problem in found.problems
+            if problem.loses_case
         ]
+        remarks = [str(problem) for problem in found.problems if not problem.loses_case]
         report = Report(
             command="predict",
             tool_version=__version__,
@@ -133,7 +135,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
             options=settings,
-            notes=("interrupted: not all cases were done",) if interrupted else (),
+            notes=(*remarks, *(["interrupted: not all cases were done"] if interrupted else [])),
         )
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")

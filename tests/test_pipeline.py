@@ -218,3 +218,13 @@ def test_slices_of_many_cases_share_batches(model: Path, tmp_path: Path) -> None
     predict_folder([tmp_path / "scans"], options(model, tmp_path, batch=8), Progress(on_units=sizes.append))
     assert sum(sizes) == 24
     assert max(sizes) > 1
+
+
+def test_a_reference_without_a_scan_is_a_note_and_no_failed_case(model: Path, scans: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(scans / "other_mask.png")
+    report = predict_folder([scans], options(model, tmp_path))
+    assert report.counts == {"cases": 3, "done": 3, "failed": 0, "skipped": 0}
+    assert report.notes == (
+        "other_mask.png: a reference without its scan. "
+        "Put the scan beside it under the same name, or take the reference away.",
+    )

@@ -50,7 +50,10 @@ def predict(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")] = False,
     resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse cases whose images lie on different grids.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse cases on differing grids or with channels without names."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Slices the network takes at once.")] = 8,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
@@ -196,10 +199,11 @@ class _View:
         for case in scan.cases:
             kinds[case.first.format] = kinds.get(case.first.format, 0) + 1
         text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        problems = f", {_count(len(scan.problems), 'problem')}" if scan.problems else ""
+        lost = sum(problem.loses_case for problem in scan.problems)
+        problems = f", {_count(lost, 'problem')}" if lost else ""
         self._say(f"scan    {_count(len(scan.cases), 'case')} ({text}){problems}")
         for problem in scan.problems:
-            self._say(f"failed  {problem.where}: {problem.problem}. {problem.remedy}")
+            self._say(f"{'failed' if problem.loses_case else 'note  '}  {problem}")
         self._bar.update(self._task, total=len(scan.cases))
 
     def _case(self, result: "CaseResult") -> None:

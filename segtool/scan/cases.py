@@ -50,7 +50,7 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
     images = [entry for entry in entries if id(entry) not in aside]
     around = references_around(found)
     problems = list(found.problems)
-    layouts = Layouts(images, [*references, *around], names, spec, problems)
+    layouts = Layouts(images, names, spec, problems)
     drafts = _drafts(images, layouts, names, problems)
     if not drafts:
         raise _no_case(inputs, references, problems)
@@ -142,6 +142,7 @@ def _pair_beside(
             entry.where,
             "a reference without its scan",
             "Put the scan beside it under the same name, or take the reference away.",
+            loses_case=False,
         )
         for entry in orphans
         if id(entry) not in excused

@@ -15,11 +15,13 @@ class Problem:
         where: The file or the case.
         problem: What is wrong, without a final full stop.
         remedy: What to do about it, as a sentence.
+        loses_case: False where every scan is still a case, such as for a reference that fits none.
     """
 
     where: str
     problem: str
     remedy: str
+    loses_case: bool = True
 
     def __str__(self) -> str:
         return " ".join(f"{self.where}: {self.problem}. {self.remedy}".split())

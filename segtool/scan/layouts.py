@@ -7,7 +7,7 @@ from pathlib import Path
 from segtool.case import UNNAMED
 from segtool.scan.dataset_json import FILE_NAME, read_channel_names
 from segtool.scan.found import Entry, Problem
-from segtool.scan.names import ChannelNames, folder_role, reference_base
+from segtool.scan.names import ChannelNames, folder_role
 from segtool.spec import ModelSpec
 
 _PACKING = frozenset({"nifti", "hdf5", "matlab"})
@@ -30,7 +30,6 @@ class Layouts:
 
     Args:
         images: All files that are not references; nnU-Net's numbers show only when seen together.
-        references: All files that are.
         names: How channels are told from names.
         spec: The model, whose order of channels counts where numbers have no names.
         problems: Where to note a ``dataset.json`` that cannot be understood.
@@ -39,7 +38,6 @@ class Layouts:
     def __init__(
         self,
         images: Sequence[Entry],
-        references: Sequence[Entry],
         names: ChannelNames,
         spec: ModelSpec | None,
         problems: list[Problem],
@@ -47,7 +45,6 @@ class Layouts:
         self._names = names
         self._spec = spec
         self._problems = problems
-        self._masked = {(e.directory, reference_base(e.stem)) for e in references}
         self._declared: dict[str, tuple[str, ...] | None] = {}
         self._numbers: dict[str, dict[str, set[int]]] = {}
         self._plain: set[str] = set()
@@ -60,8 +57,7 @@ class Layouts:
 
     def read(self, entry: Entry) -> Reading:
         """What the name of ``entry`` says."""
-        is_kaggle_3m = entry.suffix in (".tif", ".tiff") and _KAGGLE_3M.fullmatch(entry.stem)
-        if is_kaggle_3m and (entry.directory, entry.stem) in self._masked:
+        if entry.suffix in (".tif", ".tiff") and _KAGGLE_3M.fullmatch(entry.stem):
             return entry.stem, _KAGGLE_3M_CHANNELS, ()
         declared = self._channel_names(entry)
         match = _NUMBERED.fullmatch(entry.stem)

@@ -189,6 +189,7 @@ def pair_with_folder(
                     group.entry.where,
                     f"{entries[0].where} in {masks} could belong to {count[name]} cases called {name!r}",
                     "Give the references the same folders as the scans.",
+                    loses_case=False,
                 )
             )
             entries = []
@@ -201,6 +202,7 @@ def pair_with_folder(
                 str(masks),
                 f"{len(unused)} of {len(references)} references match no scan, such as {unused[0].where}",
                 "Name a reference like its scan, with or without _mask or _seg.",
+                loses_case=False,
             )
         )
     return found, problems
