@@ -1,7 +1,7 @@
 """A folder of 500 PNG slices through ``predict`` beside the bare ONNX session on ready tensors.
 
-Both use the bundled model, the same batch size and the same slices, in one process and in turn. ``predict``
-includes finding, reading, resizing, normalising, loading the model, restoring, writing and reporting.
+Both use the bundled model, the same batch size, all cores and the same slices, in one process and in turn.
+``predict`` includes finding, reading, resizing, normalising, loading the model, restoring, writing and reporting.
 
 Run: ``python -m benchmarks.folder`` (real T1-CE slices of ``cheng/`` where they are at hand, else phantoms)
 """
@@ -25,7 +25,7 @@ from segtool.pipeline import PredictOptions, predict_folder
 from segtool.preprocess import SlicedCase
 from segtool.scan import scan
 
-CASES, BATCH, RUNS = 500, 8, 5
+CASES, BATCHES, RUNS = 500, (2, 8), 5
 
 
 def write_slices(folder: Path, count: int) -> str:
@@ -54,48 +54,51 @@ def main() -> None:
         folder = Path(name) / "scans"
         folder.mkdir()
         what = write_slices(folder, arguments.cases)
-        tensors = np.stack(
-            [SlicedCase(load_case(source, spec), spec).tensor(0) for source in scan([folder], spec).cases]
-        )
+        sources = scan([folder], spec).cases
+        tensors = np.stack([SlicedCase(load_case(source, spec), spec).tensor(0) for source in sources])
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
-        def bare() -> float:
+        def bare(batch: int) -> float:
             start = time.perf_counter()
-            for first in range(0, len(tensors), BATCH):
-                session.run(["logits"], {"image": tensors[first : first + BATCH]})
+            for first in range(0, len(tensors), batch):
+                session.run(["logits"], {"image": tensors[first : first + batch]})
             return time.perf_counter() - start
 
-        stages: dict[str, float] = {}
-
-        def whole() -> float:
-            options = PredictOptions(model=model, output=Path(name) / "out", device="cpu", batch=BATCH)
+        def whole(batch: int) -> float:
+            options = PredictOptions(model=model, output=Path(name) / "out", device="cpu", batch=batch)
             report = predict_folder([folder], options)
             assert report.counts["done"] == arguments.cases
-            stages.update(report.stage_seconds)
             return report.elapsed_s
 
-        bare()
-        times = {"bare session": [], "segtool predict": []}
+        bare(BATCHES[0])
+        times: dict[tuple[str, int], list[float]] = {}
         for _ in range(arguments.runs):
-            times["bare session"].append(bare())
-            times["segtool predict"].append(whole())
-    ratio = statistics.median(a / b for a, b in zip(times["bare session"], times["segtool predict"], strict=True))
+            for batch in BATCHES:
+                for side, run in (("bare session", bare), ("segtool predict", whole)):
+                    times.setdefault((side, batch), []).append(run(batch))
+    rows = []
+    for batch in BATCHES:
+        both = times["bare session", batch], times["segtool predict", batch]
+        ratio = statistics.median(a / b for a, b in zip(*both, strict=True))
+        rows.append(
+            {
+                "batch": batch,
+                "bare_session_s": spread(both[0]),
+                "segtool_predict_s": spread(both[1]),
+                "rate_of_predict_to_bare_session": ratio,
+            }
+        )
+        medians = [statistics.median(values) for values in both]
+        print(f"batch {batch}   bare {medians[0]:.2f} s   predict {medians[1]:.2f} s   ratio of rates {ratio:.3f}")
     result = {
-        "what": f"{arguments.cases} PNG files ({what}), batch {BATCH}, seconds",
+        "what": f"{arguments.cases} PNG files ({what})",
         "machine": machine(),
         "versions": versions("segtool", "onnxruntime", "numpy", "pillow"),
         "model": f"{spec.name} {spec.version}",
         "peer": f"onnxruntime.InferenceSession({spec.name}.onnx, CPUExecutionProvider).run on ready float32 tensors",
-        "seconds": {key: spread(values) for key, values in times.items()},
-        "stage_seconds_of_last_run": stages,
-        "rate_of_predict_to_bare_session": ratio,
+        "rows": rows,
         "goal": "0.85 or more",
     }
-    for key, values in times.items():
-        median = statistics.median(values)
-        print(f"{key:16} {median:6.2f} s  {arguments.cases / median:6.1f} slices/s")
-    print("stages           " + "  ".join(f"{k} {v:.2f} s" for k, v in stages.items()))
-    print(f"rate of predict to the bare session: {ratio:.3f} (goal: 0.85 or more)")
     print(save("folder", result))
 
 

@@ -71,12 +71,14 @@ def speed(_: dict[str, Any]) -> str:
     """Start-up and the folder of slices, with the machine they ran on."""
     folder, startup = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("folder", "startup"))
     machine = folder["machine"]
-    rows = [
-        "| measured | segtool | beside it | ratio |",
-        "|---|---|---|---|",
-        f"| {folder['what'].partition(', seconds')[0]} | {folder['seconds']['segtool predict']['median']:.2f} s "
-        f"| bare ONNX session on ready tensors {folder['seconds']['bare session']['median']:.2f} s "
-        f"| {folder['rate_of_predict_to_bare_session']:.2f} of its rate |",
+    rows = ["| measured | segtool | beside it | ratio |", "|---|---|---|---|"]
+    rows += [
+        f"| {folder['what']}, batch {row['batch']} | {row['segtool_predict_s']['median']:.2f} s "
+        f"| bare ONNX session on ready tensors {row['bare_session_s']['median']:.2f} s "
+        f"| {row['rate_of_predict_to_bare_session']:.2f} of its rate |"
+        for row in folder["rows"]
+    ]
+    rows += [
         f"| start-up, `--help` | {startup['seconds']['segtool --help']['median'] * 1000:.0f} ms "
         f"| bare Typer application {startup['seconds']['bare Typer --help']['median'] * 1000:.0f} ms "
         f"| {startup['ratio_to_bare_typer']:.2f} of its time |",

@@ -1,6 +1,7 @@
 """The main job: a folder of scans becomes label maps, pictures and a report."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,9 @@ from segtool.stages import Job, StageOptions, Stages
 from segtool.version import __version__
 
 DEFAULT_OUTPUT = Path("segtool-output")
-_BATCH_2D = 8
+_BATCH = {"cpu": 2, "cuda": 8}
+"""Slices a call: on a CPU two keep a thread's working set in its cache, a GPU wants more to do."""
+_ENGINES_FED = 4  # engine threads that one reading and one writing thread keep busy, with room to spare
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class PredictOptions:
         scan: Where references and channels are looked for.
         threshold: Probability above which a voxel belongs to a label; None for the model's own.
         device: Where to run.
-        batch: Slices the network takes at once.
+        batch: Slices the network takes at once; None for what suits the device.
         threads: CPU threads of the engine; None for one a core.
         overlay: Also write pictures with the contours.
         save_probabilities: Also write probability maps.
@@ -53,7 +56,7 @@ class PredictOptions:
     scan: ScanOptions = field(default_factory=ScanOptions)
     threshold: float | None = None
     device: Device = "auto"
-    batch: int = _BATCH_2D
+    batch: int | None = None
     threads: int | None = None
     overlay: bool = False
     save_probabilities: bool = False
@@ -95,7 +98,11 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     checksum, settings = sha256(model), _settings(options, spec)
     if options.resume:
         check_resumable(options.output, checksum, settings)
-    backend = load_backend(model, options.device, options.threads)
+    # Slices run side by side, one thread each: no thread waits for another inside the network, so that reading and
+    # writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
+    side_by_side = spec.input.rank == 2
+    backend = load_backend(model, options.device, 1 if side_by_side else options.threads)
+    engines = options.threads or _cores() if side_by_side and backend.device == "cpu" else 1
     progress.on_start(spec, backend, found)
     run = _Run(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
@@ -104,7 +111,10 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         spec,
         StageOptions(
             threshold=options.threshold or spec.threshold,
-            batch=options.batch,
+            batch=options.batch or _BATCH[backend.device],
+            engines=engines,
+            readers=1 + engines // _ENGINES_FED,
+            writers=1 + engines // _ENGINES_FED,
             strict=options.strict,
             keep_probabilities=options.save_probabilities,
         ),
@@ -140,6 +150,11 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")
     return report
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(options: PredictOptions, spec: ModelSpec) -> dict[str, Any]:
@@ -191,6 +206,18 @@ def check_writable(folder: Path) -> None:
             f"{folder}: the output folder cannot be written ({error.strerror or error})",
             "Choose another one with --output.",
         ) from error
+
+
+def _refuse_to_overwrite(target: Path, source: CaseSource) -> None:
+    """Raise OutputError where ``target`` is one of the case's own files."""
+    if not target.exists():
+        return
+    sources = [*source.channels.values(), *([source.reference] if source.reference else [])]
+    if any(target.samefile(path) for one in sources for path in one.paths if path.exists()):
+        raise OutputError(
+            f"case {source.name!r}: the result would overwrite the scan {target}",
+            "Choose another folder with --output.",
+        )
 
 
 class _Run:
@@ -256,14 +283,7 @@ class _Run:
     def _write(self, job: Job, case: Case, label_map: LabelMap) -> Path:
         source = job.source.first
         kind, target = get_format(source.format), self._target(job.source)
-        inputs = {p.resolve() for s in job.source.channels.values() for p in s.paths}
-        if job.source.reference is not None:
-            inputs |= {p.resolve() for p in job.source.reference.paths}
-        if target.resolve() in inputs:
-            raise OutputError(
-                f"case {job.source.name!r}: the result would overwrite the scan {target}",
-                "Choose another folder with --output.",
-            )
+        _refuse_to_overwrite(target, job.source)
         with job.timed("write"):
             if job.probabilities is not None:
                 suffix = f"_probabilities{kind.probabilities_suffix(source)}"

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.case import LabelMap
-from segtool.preprocess import SlicedCase, WindowedCase
+from segtool.preprocess import SlicedCase, WindowedCase, nonzero_box
 from segtool.resample import resize
 from segtool.spec import ModelSpec, PostprocessSpec
 
@@ -109,8 +109,13 @@ def postprocess(labels: Labels, rules: PostprocessSpec, separate_slices: bool) -
     if separate_slices:
         return np.stack([postprocess(one, rules, False) for one in labels])
     result = np.zeros_like(labels)
-    for value in np.unique(labels[labels > 0]):
-        result[_clean(labels == value, rules)] = value
+    if not labels.any():
+        return result
+    # Nothing lies outside the box of all labels, and a lesion fills a small share of its picture.
+    box = nonzero_box(labels[np.newaxis])
+    inside, cleaned = labels[box], result[box]
+    for value in np.unique(inside[inside > 0]):
+        cleaned[_clean(inside == value, rules)] = value
     return result
 
 

@@ -190,8 +190,11 @@ class Report:
         return plain
 
     def to_json(self) -> str:
-        """:meth:`as_dict` as indented JSON text without NaN."""
-        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        """:meth:`as_dict` as JSON text without NaN: the head indented, then one line a case."""
+        head = self.as_dict()
+        cases = [json.dumps(case, ensure_ascii=False, allow_nan=False) for case in head.pop("cases")]
+        text = json.dumps(head, indent=2, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+        return text + ',\n  "cases": [\n    ' + ",\n    ".join(cases) + "\n  ]\n}"
 
     def write_json(self, path: Path) -> None:
         """Write :meth:`to_json`, whole or not at all.

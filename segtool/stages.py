@@ -1,10 +1,11 @@
 """read | preprocess | infer | postprocess | write, overlapped: the threads behind :mod:`segtool.pipeline`.
 
-Reader threads load cases and make network inputs; the calling thread runs the network, filling batches across
-files and cases; writer threads turn logits into label maps, files, pictures and scores. The engine and the
-codecs release Python's lock, so the stages truly overlap. Byte-bounded queues between them keep memory flat.
+Reader threads load cases and make network inputs; the calling thread, and more where asked for, run the network,
+filling batches across files and cases; writer threads turn logits into label maps, files, pictures and scores. The
+engine and the codecs release Python's lock, so the stages truly overlap. Byte-bounded queues keep memory flat.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,15 +34,27 @@ _MIB = 2**20
 _CASES_BYTES = 512 * _MIB  # cases in memory at once, whatever their number; a single larger case is let through
 _READY_BYTES = 64 * _MIB
 _LOGITS_BYTES = 64 * _MIB
+_SWITCH_S = 0.0005
 _PATIENCE_S = 0.02  # how long a part-filled batch waits for more slices before it runs as it is
 
 
 @dataclass(frozen=True)
 class StageOptions:
-    """How the stages run; what they do with a result is the caller's."""
+    """How the stages run; what they do with a result is the caller's.
+
+    Args:
+        threshold: Probability above which a voxel belongs to a label.
+        batch: Slices a call of the network.
+        engines: Threads that call the network at the same time, the caller's among them.
+        readers: Threads that read and preprocess.
+        writers: Threads that postprocess and write.
+        strict: Refuse cases that need resampling onto one grid.
+        keep_probabilities: Keep probability maps for the caller.
+    """
 
     threshold: float
     batch: int
+    engines: int = 1
     readers: int = 1
     writers: int = 1
     strict: bool = False
@@ -101,6 +114,20 @@ class _Output:
     logits: AnyArray
 
 
+@contextmanager
+def _quick_switches() -> Iterator[None]:
+    """Let a thread that comes back from the engine or a codec have Python's lock soon.
+
+    By default it waits up to 5 ms, a good part of a slice's time in the network.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 def _to_numpy(array: AnyArray, xp: ModuleType) -> AnyArray:
     """``array`` of the engine's array module in main memory."""
     return array if xp is np else cast("AnyArray", xp.asnumpy(array))
@@ -142,14 +169,17 @@ class Stages:
         self._sources = iter([Job(order, source) for order, source in enumerate(sources)])
         readers = [self._thread(self._read) for _ in range(self._options.readers)]
         writers = [self._thread(self._write) for _ in range(self._options.writers)]
+        engines = [self._thread(self._infer) for _ in range(self._options.engines - 1)]
         closer = self._thread(lambda: self._close_after(readers))
         try:
             # The engine keeps every core busy. A matrix product of a few milliseconds that starts BLAS threads
             # of its own then waits for cores that it cannot have, ten times longer than it computes.
-            with threadpool_limits(1, user_api="blas"):
+            with threadpool_limits(1, user_api="blas"), _quick_switches():
                 self._infer()
+                for thread in (closer, *engines):
+                    thread.join()
                 self._answers.close()
-                for thread in (closer, *writers):
+                for thread in writers:
                     thread.join()
         except Stopped:
             pass
@@ -159,7 +189,7 @@ class Stages:
         finally:
             if self._bug is not None:
                 self._stop()
-            for thread in (*readers, closer, *writers):
+            for thread in (*readers, closer, *engines, *writers):
                 thread.join()
         if self._bug is not None:
             raise self._bug

@@ -22,5 +22,5 @@ class Backend(Protocol):
     xp: ModuleType
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Logits ``(N, K, *S)`` float32 of ``batch``, C-contiguous float32 ``(N, C, *S)``."""
+        """Logits ``(N, K, *S)`` float32 of ``batch``, C-contiguous float32 ``(N, C, *S)``. May be called by threads."""
         ...

@@ -55,7 +55,9 @@ def predict(
         typer.Option("--strict", help="Refuse cases on differing grids or with channels without names."),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Slices the network takes at once.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Slices the network takes at once. [default: 2 on a CPU, 8 on a GPU]")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
