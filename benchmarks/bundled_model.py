@@ -8,6 +8,7 @@ Run: ``python -m benchmarks.bundled_model`` (the test side; writes results, spec
 """
 
 import argparse
+import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import REAL_DATA, machine, save, versions
+from benchmarks.common import REAL_DATA, RESULTS, machine, save, versions
 from benchmarks.model_card import write_card
 from segtool.bundled import default_model
 from segtool.model_file import read_spec, write_spec
@@ -108,9 +109,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", choices=["test", "validation"], default="test")
     parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--card-only", action="store_true", help="write the card again from the stored results")
     parser.add_argument("--raw", action="store_true", help="without the model's post-processing")
     arguments = parser.parse_args()
     model = arguments.model or default_model()
+    if arguments.card_only:
+        print(write_card(model, json.loads((RESULTS / "bundled_model.json").read_text())))
+        return
     recipe = read_recipe(find_recipe(RECIPE))
     items = list_items(recipe.data.layout, REAL_DATA / "cheng", recipe.spec).items
     split = split_by_patient(items, recipe.data.split)
