@@ -75,9 +75,9 @@ states Dice {paper["dice"]} and IoU {paper["iou"]}, on a split that may put slic
 
 {_table(result["test"])}
 
-"Missed" counts slices with Dice 0; {missed["glioma"]} of the {missed["all"]} are gliomas; those looked at take up little contrast.
-The goal of 0.82 was not reached. Patients differ much: on the validation patients, which chose the epoch, the mean is
-{validation:.3f}. Source: `benchmarks/results/bundled_model.json`, written by
+"Missed" counts slices with Dice 0; {missed["glioma"]} of the {missed["all"]} are gliomas; those looked at take
+up little contrast. The goal of 0.82 was not reached. Patients differ much: on the validation patients, which chose the
+epoch, the mean is {validation:.3f}. Source: `benchmarks/results/bundled_model.json`, written by
 `python -m benchmarks.bundled_model`.
 
 ## Measured elsewhere

@@ -32,8 +32,8 @@ AnyArray = npt.NDArray[Any]
 
 _MIB = 2**20
 _CASES_BYTES = 512 * _MIB  # cases in memory at once, whatever their number; a single larger case is let through
-_READY_BYTES = 64 * _MIB
-_LOGITS_BYTES = 64 * _MIB
+_READY_BYTES = 16 * _MIB
+_LOGITS_BYTES = 16 * _MIB
 _SWITCH_S = 0.0005
 _PATIENCE_S = 0.02  # how long a part-filled batch waits for more slices before it runs as it is
 
