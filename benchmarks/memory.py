@@ -42,7 +42,7 @@ def main() -> None:
                 folder = top / "scans"
                 folder.mkdir()
                 if kind.startswith("PNG"):
-                    write_slices(folder, count)
+                    write_slices(folder, count, 512)
                 else:
                     for index in range(count):
                         shutil.copy(top / "volume.nii.gz", folder / f"case_{index:03d}.nii.gz")

@@ -76,7 +76,7 @@ def speed(_: dict[str, Any]) -> str:
     machine = folder["machine"]
     rows = ["| measured | segtool | beside it | ratio |", "|---|---|---|---|"]
     rows += [
-        f"| {folder['what']}, batch {row['batch']} | {row['segtool_predict_s']['median']:.2f} s "
+        f"| {row['what']}, batch {row['batch']} | {row['segtool_predict_s']['median']:.2f} s "
         f"| bare ONNX session on ready tensors {row['bare_session_s']['median']:.2f} s "
         f"| {row['rate_of_predict_to_bare_session']:.2f} of its rate |"
         for row in folder["rows"]
