@@ -98,11 +98,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     checksum, settings = sha256(model), _settings(options, spec)
     if options.resume:
         check_resumable(options.output, checksum, settings)
-    # Slices run side by side, one thread each: no thread waits for another inside the network, so that reading and
-    # writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
-    side_by_side = spec.input.rank == 2
-    backend = load_backend(model, options.device, 1 if side_by_side else options.threads)
-    engines = options.threads or _cores() if side_by_side and backend.device == "cpu" else 1
+    backend, engines = _load_engine(model, spec, options)
     progress.on_start(spec, backend, found)
     run = _Run(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
@@ -128,16 +124,10 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         interrupted = True
         raise
     finally:
-        broken = [
-            CaseResult(problem.where, "failed", error=f"{problem.problem}. {problem.remedy}")
-            for problem in found.problems
-            if problem.loses_case
-        ]
-        remarks = [str(problem) for problem in found.problems if not problem.loses_case]
         report = Report(
             command="predict",
             tool_version=__version__,
-            cases=(*broken, *(run.results[s.name] for s in found.cases if s.name in run.results)),
+            cases=(*_lost(found), *(run.results[s.name] for s in found.cases if s.name in run.results)),
             elapsed_s=time.perf_counter() - start,
             model=f"{spec.name} {spec.version}",
             model_sha256=checksum,
@@ -145,11 +135,38 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
             options=settings,
-            notes=(*remarks, *(["interrupted: not all cases were done"] if interrupted else [])),
+            notes=_notes(found, interrupted),
         )
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")
     return report
+
+
+def _load_engine(model: Path, spec: ModelSpec, options: PredictOptions) -> tuple[Backend, int]:
+    """The engine, and how many threads are to call it at the same time.
+
+    Slices run side by side, one thread each: no thread waits for another inside the network, so that reading and
+    writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
+    """
+    if spec.input.rank == 3:
+        return load_backend(model, options.device, options.threads), 1
+    backend = load_backend(model, options.device, 1)
+    return backend, options.threads or _cores() if backend.device == "cpu" else 1
+
+
+def _lost(found: Scan) -> list[CaseResult]:
+    """What the scan could not make a case of, as failed rows."""
+    return [
+        CaseResult(problem.where, "failed", error=f"{problem.problem}. {problem.remedy}")
+        for problem in found.problems
+        if problem.loses_case
+    ]
+
+
+def _notes(found: Scan, interrupted: bool) -> tuple[str, ...]:
+    """What the report must say of the run as a whole."""
+    remarks = [str(problem) for problem in found.problems if not problem.loses_case]
+    return (*remarks, *(["interrupted: not all cases were done"] if interrupted else []))
 
 
 def _cores() -> int:
