@@ -63,6 +63,14 @@ def test_weights_that_do_not_fit_the_recipe_are_refused(run: Path, tmp_path: Pat
         export_run(broken, tmp_path / "model.onnx", None, 17)
 
 
+def test_damaged_weights_are_refused(run: Path, tmp_path: Path):
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    (broken / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes()[:100])
+    with pytest.raises(ModelError, match="restore the folder"):
+        export_run(broken, tmp_path / "model.onnx", None, 17)
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="Give the folder that `segtool train -o` wrote"):
         export_run(tmp_path, tmp_path / "model.onnx", None, 17)

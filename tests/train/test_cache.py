@@ -74,6 +74,16 @@ def test_a_cache_that_is_gone_says_what_to_do(tmp_path: Path):
         read_cache(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("damage", [("index.json", b"{"), ("images.f32", b"1234"), ("targets.u8", None)])
+def test_a_damaged_cache_is_to_be_removed(discs: Path, tmp_path: Path, damage: tuple[str, bytes | None]):
+    items = list_items("cheng", discs, SPEC).items[:2]
+    name, content = damage
+    file = open_cache(tmp_path, items, SPEC).folder / name
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(UsageError, match="Remove that folder"):
+        open_cache(tmp_path, items, SPEC)
+
+
 def test_an_epochs_order_depends_on_seed_and_epoch_alone():
     one, two = EpochShuffle(range(10), 4, seed=1), EpochShuffle(range(10), 4, seed=1)
     list(one)

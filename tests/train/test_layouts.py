@@ -59,6 +59,32 @@ def test_a_gap_in_a_cheng_folder_is_one_line_with_a_remedy(discs: Path, tmp_path
         list_items("cheng", folder, SPEC)
 
 
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        (b"0003\n", "line 22 has no label_name.*Complete the line"),
+        (b"0003,1,glioma,1,1,2\n", "row '0003' is there twice.*Remove one"),
+        ("0020,1,méningiome,1,1,2\n".encode("latin-1"), "Save it as UTF-8"),
+    ],
+)
+def test_a_wrong_line_of_the_index_is_one_line_with_a_remedy(discs: Path, tmp_path: Path, line: bytes, remedy: str):
+    folder = tmp_path / "set"
+    shutil.copytree(discs, folder)
+    with (folder / "index.csv").open("ab") as file:
+        file.write(line)
+    with pytest.raises(UsageError, match=remedy):
+        list_items("cheng", folder, SPEC)
+
+
+def test_a_picture_without_a_row_is_left_out_and_told(discs: Path, tmp_path: Path):
+    folder = tmp_path / "set"
+    shutil.copytree(discs, folder)
+    shutil.copy(folder / "images" / "0000.png", folder / "images" / "extra.png")
+    listing = list_items("cheng", folder, SPEC)
+    assert len(listing.items) == 20
+    assert listing.notes[0].startswith("1 of 21 pictures")
+
+
 def test_brats_names_old_and_new_become_four_channels_with_their_labels(tmp_path: Path):
     write_brats(tmp_path, "BraTS20_Training_001", ("t1", "t1ce", "t2", "flair"), "_", 4)
     for visit in ("000", "001"):

@@ -28,6 +28,7 @@ def test_an_override_replaces_a_value_of_training_and_none_does_not():
         (RECIPE.replace("lr = 1e-2", 'loss = "ce_dice"'), "does not fit activation 'sigmoid'"),
         (RECIPE.replace("depth = 3", "depth = 5"), "spec.divisor 4 is not a multiple of the network's 16"),
         (RECIPE.replace("divisor = 4", "divisor = 5"), "(64, 64) does not divide by 5"),
+        (RECIPE.partition("[training]")[0].replace("[data]", "training = 3\n[data]"), "'training'"),
         (RECIPE + "x = [", "not TOML"),
     ],
 )

@@ -1,5 +1,7 @@
 import csv
 import json
+import shutil
+import signal
 import tomllib
 from pathlib import Path
 
@@ -132,8 +134,45 @@ def test_a_used_folder_is_not_overwritten(discs: Path, run: Path):
 
 
 def test_resuming_with_another_recipe_is_refused(discs: Path, run: Path):
-    with pytest.raises(UsageError, match="its training differ"):
+    with pytest.raises(UsageError, match="differs in training"):
         train_run(recipe(epochs=4), Options(discs, run, resume=True), quiet)
+
+
+def test_an_interruption_stays_one_and_can_be_resumed(discs: Path, tmp_path: Path):
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_run(recipe(), Options(discs, tmp_path / "run"), interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores a second one
+    outcome = train_run(recipe(), Options(discs, tmp_path / "run", resume=True), quiet)
+    assert [row["epoch"] for row in outcome.rows] == [1, 2]
+
+
+def test_a_damaged_checkpoint_is_one_line_with_a_remedy(discs: Path, run: Path, tmp_path: Path):
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    (damaged / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes()[:3000])
+    with pytest.raises(UsageError, match="train into another folder"):
+        train_run(recipe(epochs=3), Options(discs, damaged, resume=True), quiet)
+
+
+def test_resuming_a_moved_run_says_where_its_cache_lies_now(discs: Path, run: Path, tmp_path: Path):
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved, ignore=shutil.ignore_patterns("cache"))
+    train_run(recipe(epochs=3), Options(discs, moved, resume=True), quiet)
+    cache = Path(json.loads((moved / "data.json").read_text(encoding="utf-8"))["cache"])
+    assert cache.parent == moved / "cache"
+    assert cache.is_dir()
+
+
+def test_resuming_on_fewer_cases_is_refused(discs: Path, run: Path):
+    with pytest.raises(UsageError, match="same --data and --limit"):
+        train_run(recipe(epochs=3), Options(discs, run, resume=True, limit=10), quiet)
 
 
 def test_nothing_to_resume_is_said(discs: Path, tmp_path: Path):

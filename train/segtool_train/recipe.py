@@ -186,14 +186,17 @@ def parse_recipe(text: str, name: str, where: str, overrides: dict[str, Any] | N
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not TOML ({error})", "Mend the file.") from error
     chosen = {key: value for key, value in (overrides or {}).items() if value is not None}
-    raw = {"name": name, **raw, "training": {**raw.get("training", {}), **chosen}}
+    training = raw.get("training", {})
+    # A value where the table should be is left for the check below to name.
+    raw = {"name": name, **raw, "training": {**training, **chosen} if isinstance(training, dict) else training}
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "recipe"
         raise UsageError(
-            f"{where}: the recipe is not valid at {place!r} ({first['msg']})", "Mend the file or the option."
+            f"{where}: the recipe is not valid at {place!r} ({first['msg'].removeprefix('Value error, ')})",
+            "Mend the file or the option.",
         ) from error
 
 

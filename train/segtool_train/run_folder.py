@@ -1,15 +1,17 @@
 """The folder of one training run: what lies in it and under which names."""
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from segtool.atomic import atomic_path, write_text
-from segtool.errors import UsageError
+from segtool.errors import ModelError, UsageError
 from segtool.spec import ModelSpec
 from segtool_train.data.split import Split
 from segtool_train.recipe import Recipe, read_recipe
@@ -105,9 +107,27 @@ class RunFolder:
 
         Raises:
             UsageError: No epoch has ended yet.
+            ModelError: The file is damaged.
         """
         self._require(self.best_file)
-        return load_file(self.best_file)
+        try:
+            return load_file(self.best_file)
+        except SafetensorError as error:
+            raise ModelError(f"{self.best_file}: damaged ({error})", "Train again, or restore the folder.") from error
+
+    def check_last(self) -> None:
+        """See that the checkpoint can be read.
+
+        Raises:
+            UsageError: It is damaged.
+        """
+        try:
+            torch.load(self.last_file, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise UsageError(
+                f"{self.last_file}: damaged, nothing can go on from it",
+                "Restore it, or train into another folder.",
+            ) from error
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Store a small table."""

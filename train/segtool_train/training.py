@@ -78,13 +78,14 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
 
     Raises:
         UserError: The data, the device or an option stands in the way; one line says what to do.
+        KeyboardInterrupt: As it came.
     """
     device = _device(options.device)
     run = RunFolder(options.run)
     checkpoint = _checkpoint(run, options.resume, recipe)
     listing = list_items(recipe.data.layout, options.data, recipe.spec)
     items = _limited(listing.items, options.limit)
-    split = run.read_split() if checkpoint else split_by_patient(items, recipe.data.split)
+    split = _split_before(run, items) if checkpoint else split_by_patient(items, recipe.data.split)
     for note in listing.notes:
         log(f"note    {note}")
     cache = _cache(run, items, recipe, options, log)
@@ -92,7 +93,9 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     _require_samples(*training)
     spec = _with_provenance(recipe, split)
     if checkpoint is None:
-        _write_start(run, recipe, options, split, cache)
+        _write_start(run, recipe, split)
+    # When resuming too: data, cache or the run itself may lie elsewhere than before.
+    run.write_json(run.data_file, {"data": str(options.data.resolve()), "cache": str(cache.folder.resolve())})
     _log_start(recipe, device, split, [len(side) for side in training], log)
     module = _module(recipe, items, cache, training[0], None if checkpoint else options.encoder_weights, not checkpoint)
     recorder = Recorder(run, recipe.training, spec, log)
@@ -100,7 +103,13 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     loaders = _loaders(recipe, cache, *training, options.workers)
     with warnings.catch_warnings():
         ignore_lightning_warnings()
-        trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as stop:
+            # Lightning turns an interruption into exit code 1, without a word.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from stop
+            raise
     history = recorder.history
     return Outcome(run, history.best_epoch, history.best, tuple(history.rows))
 
@@ -135,10 +144,23 @@ def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
     if before != recipe:
         changed = [part for part in type(recipe).model_fields if getattr(before, part) != getattr(recipe, part)]
         raise UsageError(
-            f"{run.path}: was started with another recipe (its {', '.join(changed)} differ)",
+            f"{run.path}: was started with another recipe (differs in {', '.join(changed)})",
             "Resume with the same recipe and options, or train into another folder.",
         )
+    run.check_last()
     return run.last_file
+
+
+def _split_before(run: RunFolder, items: tuple[Item, ...]) -> Split:
+    """The split to go on with; all its training and validation must still be there."""
+    split, there = run.read_split(), {item.name for item in items}
+    gone = [name for name in (*split.train, *split.validation) if name not in there]
+    if gone:
+        raise UsageError(
+            f"{run.path}: was started with {len(gone)} more cases (first {gone[0]!r})",
+            "Resume with the same --data and --limit, or train into another folder.",
+        )
+    return split
 
 
 def _limited(items: tuple[Item, ...], limit: int | None) -> tuple[Item, ...]:
@@ -193,11 +215,10 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def _write_start(run: RunFolder, recipe: Recipe, options: Options, split: Split, cache: Cache) -> None:
+def _write_start(run: RunFolder, recipe: Recipe, split: Split) -> None:
     write_text(run.recipe_file, recipe.to_toml())
     split.write(run.split_file)
     run.write_json(run.versions_file, software_versions())
-    run.write_json(run.data_file, {"data": str(options.data.resolve()), "cache": str(cache.folder.resolve())})
 
 
 def _log_start(recipe: Recipe, device: str, split: Split, samples: list[int], log: Callable[[str], None]) -> None:

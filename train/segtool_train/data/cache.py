@@ -143,17 +143,33 @@ def read_cache(folder: Path) -> Cache:
     """A cache that :func:`open_cache` filled earlier.
 
     Raises:
-        UsageError: It is gone.
+        UsageError: It is gone or damaged.
     """
     try:
         raw = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        samples = tuple(Sample(**{**sample, "shape": tuple(sample["shape"])}) for sample in raw["samples"])
+        cache = Cache(folder, raw["channels"], raw["labels"], samples)
     except OSError as error:
         raise UsageError(
             f"{folder}: the cache of the training run is gone ({error.strerror})",
             "Fill it again with `segtool train --resume`, or name labelled scans with --cases.",
         ) from error
-    samples = tuple(Sample(**{**sample, "shape": tuple(sample["shape"])}) for sample in raw["samples"])
-    return Cache(folder, raw["channels"], raw["labels"], samples)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder) from error
+    pixels = sum(sample.pixels for sample in samples)
+    wanted = {_IMAGES: pixels * cache.channels * np.dtype(np.float32).itemsize, _TARGETS: pixels * cache.labels}
+    for name, size in wanted.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise _damaged(folder)
+    return cache
+
+
+def _damaged(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder}: the cache of the training run is damaged",
+        "Remove that folder, and fill it again with `segtool train --resume`.",
+    )
 
 
 Prepared = list[tuple[int, Float32Array, ByteArray]]
@@ -236,7 +252,7 @@ def _fill(
     except OSError as error:
         raise OutputError(
             f"{final}: the cache cannot be written ({error.strerror or error})",
-            "Free the space, or name another folder with --cache.",
+            "Free the space, or name another folder with --output or --cache.",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,7 @@ def list_items(folder: Path, spec: ModelSpec) -> Listing:
     """One item a row of ``index.csv``; its ``patient_group`` is the patient.
 
     Raises:
-        UsageError: No index, a column is missing, or a row lacks its image or its mask.
+        UsageError: No index, a column is missing, or a row is short, repeated or lacks its image or its mask.
     """
     index = folder / "index.csv"
     if not index.is_file():
@@ -24,14 +24,32 @@ def list_items(folder: Path, spec: ModelSpec) -> Listing:
             f"--data {folder}: layout 'cheng' wants images/, masks/ and index.csv, and index.csv is missing",
             'Give the folder that holds it, or take [data] layout = "folder" in the recipe.',
         )
-    with index.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise UsageError(f"{index}: lacks the column {missing[0]!r}", f"It wants: {', '.join(_COLUMNS)}.")
-        images, masks = _pictures(folder / "images"), _pictures(folder / "masks")
-        items = [_item(row, folder, spec.channel_names[0], images, masks) for row in rows]
-    return Listing(tuple(items))
+    images, masks = _pictures(folder / "images"), _pictures(folder / "masks")
+    items = [_item(row, folder, spec.channel_names[0], images, masks) for row in _rows(index)]
+    left_out = len(images) - len(items)
+    notes = (f"{left_out} of {len(images)} pictures in {folder / 'images'} have no row in index.csv: left out",)
+    return Listing(tuple(items), notes if left_out else ())
+
+
+def _rows(index: Path) -> list[dict[str, str]]:
+    """Rows of the index, each whole and with an id of its own."""
+    try:
+        lines = csv.DictReader(index.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{index}: cannot be read ({error})", "Save it as UTF-8.") from error
+    missing = [column for column in _COLUMNS if column not in (lines.fieldnames or ())]
+    if missing:
+        raise UsageError(f"{index}: lacks the column {missing[0]!r}", f"It wants: {', '.join(_COLUMNS)}.")
+    rows: dict[str, dict[str, str]] = {}
+    for row in lines:
+        empty = [column for column in _COLUMNS if row[column] is None]
+        if empty:
+            raise UsageError(f"{index}: line {lines.line_num} has no {empty[0]}", "Complete the line, or remove it.")
+        if row["id"] in rows:
+            # Under two patients it could train and validate.
+            raise UsageError(f"{index}: row {row['id']!r} is there twice", "Remove one of them.")
+        rows[row["id"]] = row
+    return list(rows.values())
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
