@@ -34,7 +34,6 @@ def transcript(command: str, folder: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env=None,
     )
     # Where this checkout and this Python lie is nobody's business, nor is the kernel.
     text = done.stdout.replace(sys.prefix, ".venv").replace(str(README.parent), ".")

@@ -19,6 +19,7 @@ from segtool.case import Case, LabelMap
 from segtool.geometry import Geometry
 from segtool.metrics import Mask
 from segtool.metrics import dice as dice_of
+from segtool.preprocess import slice_orientation
 
 Array = npt.NDArray[Any]
 ByteArray = npt.NDArray[np.uint8]
@@ -30,10 +31,6 @@ _COLOURS = {PREDICTION: (255, 0, 0), REFERENCE: (0, 255, 0), BOTH: (255, 255, 0)
 _PALETTE = bytes(part for i in range(256) for part in _COLOURS.get(i, (min(255, round(i * 255 / WHITE)),) * 3))
 PERCENTILES = (1.0, 99.0)
 _GAP_PX = 4
-
-# Axes of an LPS array that become the picture's rows and columns, and whether rows run backwards, by the axis
-# across the picture: sagittal and coronal pictures have the head up, which is the end of S.
-_VIEWS = {0: (2, 1, True), 1: (2, 0, True), 2: (1, 0, False)}
 
 
 def contour(labels: Array) -> Mask:
@@ -191,15 +188,9 @@ def choose_slices(prediction: Array, reference: Array | None = None) -> tuple[in
 
 def _slices_first(arrays: list[Array], geometry: Geometry) -> tuple[list[Array], tuple[float, float]]:
     """Volumes as ``(slices, rows, columns)``, radiologically; and the spacing of rows and columns."""
-    move = geometry.reorientation_to("LPS")
-    grid = geometry.moved(move)
-    # Widest spacing, then fewest voxels, then axial: the plane in which the scan was acquired.
-    across = max(range(3), key=lambda axis: (round(grid.spacing_mm[axis], 3), -grid.shape[axis], axis))
-    rows, columns, backwards = _VIEWS[across]
-    turned = [move.apply(array).transpose(across, rows, columns) for array in arrays]
-    if backwards:
-        turned = [array[:, ::-1] for array in turned]
-    return turned, (grid.spacing_mm[rows], grid.spacing_mm[columns])
+    move = geometry.reorientation_to(slice_orientation(geometry))
+    _, rows_mm, columns_mm = geometry.moved(move).spacing_mm
+    return [move.apply(array) for array in arrays], (rows_mm, columns_mm)
 
 
 @lru_cache(maxsize=1)

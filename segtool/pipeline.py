@@ -106,7 +106,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         backend,
         spec,
         StageOptions(
-            threshold=options.threshold or spec.threshold,
+            threshold=settings["threshold"],
             batch=options.batch or _BATCH[backend.device],
             engines=engines,
             readers=1 + engines // _ENGINES_FED,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from segtool.case import Case
 from segtool.geometry import Geometry, Reorientation
 from segtool.resample import linear_matrix, resize
-from segtool.spec import IntensitySpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
+from segtool.spec import IntensitySpec, LabelSpec, ModelSpec, Plane, SliceSpec, VolumeSpec
 
 Float32Array = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[Any]
@@ -154,16 +154,15 @@ def _used(matrix: Float32Array) -> slice:
     return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def slice_orientation(geometry: Geometry, spec: SliceSpec) -> str:
+def slice_orientation(geometry: Geometry, plane: Plane = "acquired") -> str:
     """The orientation, such as ``"SPL"``, in which a volume's first axis counts slices hung as radiologists do."""
-    if spec.plane != "acquired":
-        return _HANGING[spec.plane]
+    if plane != "acquired":
+        return _HANGING[plane]
     coarsest = max(geometry.spacing_mm)
     candidates = [axis for axis in range(3) if geometry.spacing_mm[axis] * _EQUAL_SPACING >= coarsest]
     fewest = min(geometry.shape[axis] for axis in candidates)
     planes = {_PLANE_ACROSS[geometry.orientation[axis]] for axis in candidates if geometry.shape[axis] == fewest}
-    plane = "axial" if "axial" in planes else sorted(planes)[0]
-    return _HANGING[plane]
+    return _HANGING["axial" if "axial" in planes else sorted(planes)[0]]
 
 
 class SlicedCase:
@@ -182,7 +181,7 @@ class SlicedCase:
         self.geometry = geometry
         self._move: Reorientation | None = None
         if geometry.kind == "volume":
-            self._move = geometry.reorientation_to(slice_orientation(geometry, spec.input))
+            self._move = geometry.reorientation_to(slice_orientation(geometry, spec.input.plane))
         self.slices = self.slice_view(case.data)  # (C, N, H, W), a view of the case
         _, self.count, height, width = self.slices.shape
         self.spacing = (1.0, 1.0)

@@ -16,6 +16,10 @@ SCHEMA = 1
 """Raised when an older segtool would misread a newer spec."""
 
 
+Plane = Literal["acquired", "axial", "coronal", "sagittal"]
+"""Plane in which a volume is cut into slices."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -78,7 +82,7 @@ class SliceSpec(_Frozen):
 
     rank: Literal[2] = 2
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
-    plane: Literal["acquired", "axial", "coronal", "sagittal"] = "acquired"
+    plane: Plane = "acquired"
     fit: Literal["letterbox", "stretch"] = "letterbox"
 
 

@@ -65,7 +65,6 @@ class StageOptions:
 class Job:
     """One case on its way through the stages."""
 
-    order: int
     source: CaseSource
     case: Case | None = None
     label_map: LabelMap | None = None
@@ -166,7 +165,7 @@ class Stages:
         Raises:
             KeyboardInterrupt: As it came; cases that were not finished are left out.
         """
-        self._sources = iter([Job(order, source) for order, source in enumerate(sources)])
+        self._sources = iter([Job(source) for source in sources])
         readers = [self._thread(self._read) for _ in range(self._options.readers)]
         writers = [self._thread(self._write) for _ in range(self._options.writers)]
         engines = [self._thread(self._infer) for _ in range(self._options.engines - 1)]

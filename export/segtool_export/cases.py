@@ -1,10 +1,9 @@
 """Inputs for parity: real samples as the network sees them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,10 @@ from segtool.loading import load_case
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.scan import scan
 from segtool.spec import ModelSpec
+from segtool_train.data.base import spread
 from segtool_train.data.cache import read_cache
 from segtool_train.run_folder import RunFolder
 
-T = TypeVar("T")
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -30,14 +29,7 @@ class Sample:
     image: Float32Array
 
 
-def spread(items: list[T], limit: int) -> list[T]:
-    """At most ``limit`` of ``items``, evenly from first to last."""
-    if len(items) <= limit:
-        return items
-    return [items[i * len(items) // limit] for i in range(limit)]
-
-
-def validation_samples(run: RunFolder, limit: int) -> list[Sample]:
+def validation_samples(run: RunFolder, limit: int) -> Sequence[Sample]:
     """Samples of the run's validation cases, from its cache.
 
     Raises:
@@ -56,7 +48,7 @@ def validation_samples(run: RunFolder, limit: int) -> list[Sample]:
     return [Sample(_name(cache.samples[i].item, cache.samples[i].slice), cache.image(i)) for i in chosen]
 
 
-def folder_samples(folder: Path, spec: ModelSpec, limit: int) -> list[Sample]:
+def folder_samples(folder: Path, spec: ModelSpec, limit: int) -> Sequence[Sample]:
     """Samples of the scans below a folder, through the same reading and preprocessing as inference.
 
     Raises:

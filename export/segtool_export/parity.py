@@ -1,5 +1,6 @@
 """Whether an exported file segments as the network does that was trained."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from segtool.backends import load_backend
 from segtool.errors import ModelError
+from segtool.metrics import dice
 from segtool.postprocess import decide
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
@@ -126,14 +128,14 @@ def _logits(run: Run, image: AnyArray, spec: ModelSpec) -> AnyArray:
 
 def _compare(name: str, before: AnyArray, after: AnyArray, spec: ModelSpec) -> CaseParity:
     masks = [decide(logits, spec, spec.threshold) for logits in (before, after)]
-    dice = [_dice(masks[0] == label.value, masks[1] == label.value) for label in spec.labels]
+    overlaps = [_dice(masks[0] == label.value, masks[1] == label.value) for label in spec.labels]
     difference = float(np.abs(before - after).max())
     # NaN compares with nothing and would pass any gate.
-    lowest = min(dice) if np.isfinite(difference) else 0.0
+    lowest = min(overlaps) if np.isfinite(difference) else 0.0
     return CaseParity(name, difference, lowest, int((masks[0] != masks[1]).sum()))
 
 
 def _dice(one: AnyArray, two: AnyArray) -> float:
     """Dice of two masks; two empty ones agree."""
-    size = int(one.sum()) + int(two.sum())
-    return 2 * int((one & two).sum()) / size if size else 1.0
+    value = dice(one, two)
+    return 1.0 if math.isnan(value) else value

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from segtool.atomic import atomic_path
 from segtool.case import Source
 from segtool.errors import GridError, UnreadableFileError
+from segtool.geometry import Geometry
 
 AnyArray = npt.NDArray[Any]
 
@@ -86,14 +87,27 @@ def native(values: AnyArray) -> AnyArray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def write_npz(path: Path, probabilities: npt.NDArray[np.floating[Any]]) -> None:
-    """Write ``(K, *S)`` probabilities as float16 under the key ``probabilities``.
+class NpzProbabilities:
+    """How a format whose own files hold no probabilities writes them."""
 
-    Half precision errs by at most 0.00025 below 1, a fortieth of the steps of 1 % that anybody reads.
+    def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
+        """Always ``.npz``."""
+        return ".npz"
 
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        # An open file, since a name without .npz would get the suffix appended and escape the rename.
-        np.savez_compressed(file, probabilities=probabilities.astype(np.float16))
+    def write_probabilities(
+        self,
+        path: Path,
+        probabilities: npt.NDArray[np.floating[Any]],
+        geometry: Geometry,  # noqa: ARG002 - Protocol
+        source: Source,  # noqa: ARG002 - Protocol
+    ) -> None:
+        """Write ``(K, *S)`` as float16 under the key ``probabilities``.
+
+        Half precision errs by at most 0.00025 below 1, a fortieth of the steps of 1 % that anybody reads.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            # An open file, since a name without .npz would get the suffix appended and escape the rename.
+            np.savez_compressed(file, probabilities=probabilities.astype(np.float16))

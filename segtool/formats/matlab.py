@@ -2,18 +2,16 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from segtool.atomic import atomic_path
 from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.arrays import write_npz
+from segtool.formats.arrays import NpzProbabilities
 from segtool.formats.hdf5 import Hdf5Format, write_mask
-from segtool.geometry import Geometry
 
 USER_BLOCK_BYTES = 512
 """MATLAB keeps its own header before the HDF5 signature."""
@@ -22,7 +20,7 @@ USER_BLOCK_BYTES = 512
 _HEADER = b"MATLAB 7.3 MAT-file, written by segtool. HDF5 schema 1.00 .".ljust(116) + bytes(8) + b"\x00\x02IM"
 
 
-class MatlabFormat(Hdf5Format):
+class MatlabFormat(NpzProbabilities, Hdf5Format):
     """``.mat`` files of version 7.3, such as Cheng's: a struct ``cjdata`` with ``image`` and ``tumorMask``.
 
     Datasets are found by name as in :class:`Hdf5Format`. MATLAB stores by columns, so HDF5 shows an
@@ -47,24 +45,6 @@ class MatlabFormat(Hdf5Format):
                 mask.attrs["MATLAB_class"] = np.bytes_(mask.dtype.name)
             with temporary.open("r+b") as raw:
                 raw.write(_HEADER)
-
-    def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
-        """Always ``.npz``."""
-        return ".npz"
-
-    def write_probabilities(
-        self,
-        path: Path,
-        probabilities: npt.NDArray[np.floating[Any]],
-        geometry: Geometry,  # noqa: ARG002 - Protocol
-        source: Source,  # noqa: ARG002 - Protocol
-    ) -> None:
-        """Write ``(K, *S)`` as float16 into an ``.npz`` file, key ``probabilities``.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_npz(path, probabilities)
 
     def _unreadable(self, path: Path, error: Exception) -> UnreadableFileError:
         head = b""

@@ -6,17 +6,16 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageChops
 
 from segtool.atomic import atomic_path
 from segtool.case import Image, LabelMap, Source
 from segtool.errors import OutputError, UnreadableFileError
-from segtool.formats.arrays import AnyArray, check_index, native, one_channel, to_labels, write_npz
+from segtool.formats.arrays import AnyArray, NpzProbabilities, check_index, native, one_channel, to_labels
 from segtool.formats.base import Description
 from segtool.geometry import Geometry
 
@@ -38,7 +37,7 @@ _BROKEN = (
 )  # fmt: skip
 
 
-class PictureFormat:
+class PictureFormat(NpzProbabilities):
     """8 and 16 bit grey, colour, palette and 1-bit pictures; float and multi-page TIFF.
 
     Axes are rows, then columns, as the pixels lie in the file: an EXIF orientation is ignored, because the
@@ -133,24 +132,6 @@ class PictureFormat:
                 pages[0].save(temporary, format="PNG", compress_level=1, bits=bits)
             else:
                 raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}", "Write a TIFF.")
-
-    def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
-        """Always ``.npz``."""
-        return ".npz"
-
-    def write_probabilities(
-        self,
-        path: Path,
-        probabilities: npt.NDArray[np.floating[Any]],
-        geometry: Geometry,  # noqa: ARG002 - Protocol
-        source: Source,  # noqa: ARG002 - Protocol
-    ) -> None:
-        """Write ``(K, *S)`` as float16 into an ``.npz`` file, key ``probabilities``.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
-        write_npz(path, probabilities)
 
 
 @contextlib.contextmanager

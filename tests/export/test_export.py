@@ -11,9 +11,9 @@ from tiny_cheng import RECIPE
 from segtool.errors import ModelError, UsageError
 from segtool.model_file import read_spec, sha256
 from segtool_export import parity
-from segtool_export.cases import spread
 from segtool_export.exporting import export_run, trained_network
 from segtool_export.parity import CaseParity, Parity
+from segtool_train.data.base import spread
 from segtool_train.recipe import parse_recipe
 from segtool_train.run_folder import RunFolder
 from segtool_train.training import Options, train_run

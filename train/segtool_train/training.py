@@ -16,7 +16,7 @@ from segtool.atomic import write_text
 from segtool.errors import DeviceError, UsageError
 from segtool.spec import ModelSpec
 from segtool_train.data import list_items
-from segtool_train.data.base import Item
+from segtool_train.data.base import Item, spread
 from segtool_train.data.cache import Cache, Slices, open_cache
 from segtool_train.data.dataset import EpochShuffle, TrainingSamples, WholeSamples, loader
 from segtool_train.data.split import Split, split_by_patient
@@ -84,7 +84,7 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     run = RunFolder(options.run)
     checkpoint = _checkpoint(run, options.resume, recipe)
     listing = list_items(recipe.data.layout, options.data, recipe.spec)
-    items = _limited(listing.items, options.limit)
+    items = listing.items if options.limit is None else tuple(spread(listing.items, options.limit))
     split = _split_before(run, items) if checkpoint else split_by_patient(items, recipe.data.split)
     for note in listing.notes:
         log(f"note    {note}")
@@ -163,12 +163,6 @@ def _split_before(run: RunFolder, items: tuple[Item, ...]) -> Split:
     return split
 
 
-def _limited(items: tuple[Item, ...], limit: int | None) -> tuple[Item, ...]:
-    if limit is None or limit >= len(items):
-        return items
-    return tuple(items[i * len(items) // limit] for i in range(limit))
-
-
 def _cache(
     run: RunFolder, items: tuple[Item, ...], recipe: Recipe, options: Options, log: Callable[[str], None]
 ) -> Cache:
@@ -243,8 +237,6 @@ def _module(
     network = described.build(Interface.of(recipe.spec))
     if fill:
         described.load_pretrained(network, encoder_weights)
-    if recipe.spec.input.rank == 2:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = {item.name: item.group for item in items}
     batches = math.ceil(len(EpochShuffle(training, recipe.training.batch, 0)) / recipe.training.batch)
     return SegmentationModule(

@@ -1,11 +1,14 @@
 """What a data layout gives. One file a layout; the table is in :mod:`segtool_train.data`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from segtool.case import CaseSource
 from segtool.spec import ModelSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,13 @@ class Listing:
 
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
+
+
+def spread(items: Sequence[T], limit: int) -> Sequence[T]:
+    """At most ``limit`` of ``items``, evenly from first to last."""
+    if len(items) <= limit:
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
 
 
 Layout = Callable[[Path, ModelSpec], Listing]
