@@ -19,6 +19,9 @@ from segtool.spec import ChannelSpec, ModelSpec
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue, ITU-R BT.601."""
 
+COLOURS = ("red", "green", "blue")
+"""Channels of a model that takes pictures as networks for photographs do."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Channel:
@@ -154,6 +157,8 @@ def _unnamed_channels(source: Source, spec: ModelSpec, strict: bool, notes: list
         return [_luminance(image, names[0], file, notes)]
     elif len(names) == 1 and _is_grey_thrice(image):
         order = [0]
+    elif names == COLOURS and count == 1:
+        order = [0, 0, 0]  # a grey picture is one whose red, green and blue are equal
     else:
         raise _too_many(file, count, names)
     return [

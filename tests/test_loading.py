@@ -139,6 +139,15 @@ def test_a_colour_picture_becomes_its_luminance(tmp_path: Path) -> None:
     assert "luminance" in case.notes[0]
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_model_of_red_green_and_blue_takes_colour_and_grey_pictures(tmp_path: Path, colours: int) -> None:
+    planes = [np.asarray(ramp(4, 4, dtype=np.uint8) + np.uint8(50 * n)) for n in range(colours)]
+    write_png(tmp_path / "a.png", planes[0] if colours == 1 else np.stack(planes, axis=-1))
+    case = load(tmp_path, "red", "green", "blue")
+    for channel, data in enumerate(case.data):
+        np.testing.assert_array_equal(data, planes[channel % colours])
+
+
 def test_three_channels_of_hdf5_are_not_mixed_unless_they_are_equal(tmp_path: Path) -> None:
     grey = ramp(16, 16)
     with h5py.File(tmp_path / "a.h5", "w") as file:
