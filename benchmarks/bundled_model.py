@@ -10,7 +10,6 @@ Run: ``python -m benchmarks.bundled_model`` (the test side; writes results, spec
 import argparse
 import json
 import tempfile
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,30 +19,18 @@ import numpy as np
 from benchmarks.common import REAL_DATA, RESULTS, machine, save, versions
 from benchmarks.model_card import write_card
 from segtool.bundled import default_model
+from segtool.metrics import bootstrap_mean_ci
 from segtool.model_file import read_spec, write_spec
 from segtool.pipeline import PredictOptions, predict_folder
 from segtool.report import Report
 from segtool.scan import ScanOptions
 from segtool_train.data import list_items
 from segtool_train.data.base import Item
-from segtool_train.data.split import split_by_patient
+from segtool_train.data.split import split_items
 from segtool_train.recipe import find_recipe, read_recipe
 
 RECIPE = "cheng-lite0"
 MEASURES = ("dice", "iou", "precision", "recall")
-RESAMPLES, SEED = 2000, 0
-
-
-def interval_over_patients(values: Sequence[float], patients: Sequence[str]) -> list[float]:
-    """95 % bootstrap interval of the mean over slices, drawing whole patients: their slices are not independent."""
-    by_patient: dict[str, list[float]] = defaultdict(list)
-    for value, patient in zip(values, patients, strict=True):
-        by_patient[patient].append(value)
-    sums = np.array([sum(group) for group in by_patient.values()])
-    counts = np.array([len(group) for group in by_patient.values()])
-    drawn = np.random.default_rng(SEED).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return [float(x) for x in np.percentile(means, [2.5, 97.5])]
 
 
 def row(scores: Sequence[dict[str, float]], patients: Sequence[str]) -> dict[str, Any]:
@@ -52,7 +39,8 @@ def row(scores: Sequence[dict[str, float]], patients: Sequence[str]) -> dict[str
     for measure in MEASURES:
         result[measure] = float(np.nanmean([score[measure] for score in scores]))
     dice = [score["dice"] for score in scores]
-    result["dice_ci95_over_patients"] = interval_over_patients(dice, patients)
+    # Whole patients are drawn: their slices are not independent.
+    result["dice_ci95_over_patients"] = list(bootstrap_mean_ci(dice, groups=patients))
     result["dice_median"] = float(np.median(dice))
     result["missed"] = sum(value == 0 for value in dice)
     return result
@@ -118,7 +106,7 @@ def main() -> None:
         return
     recipe = read_recipe(find_recipe(RECIPE))
     items = list_items(recipe.data.layout, REAL_DATA / "cheng", recipe.spec).items
-    split = split_by_patient(items, recipe.data.split)
+    split = split_items(items, recipe.data.split)
     names = set(getattr(split, arguments.side))
     groups = measure_cheng(model, [item for item in items if item.name in names], arguments.raw)
     for name, one in groups.items():

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from segtool.model_file import read_spec, sha256
+from segtool.model_file import read_spec
+from segtool_export.card import NOT_A_DEVICE, data, facts, table
 
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
 
@@ -16,18 +17,20 @@ def write_card(model: Path, result: dict[str, Any]) -> Path:
 
 
 def _table(groups: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        "| tumour | slices | patients | Dice (95 % CI over patients) | median | IoU | precision | recall | missed |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, one in groups.items():
-        low, high = one["dice_ci95_over_patients"]
-        lines.append(
-            f"| {name} | {one['slices']} | {one['patients']} | **{one['dice']:.4f}** ({low:.3f} to {high:.3f}) "
-            f"| {one['dice_median']:.3f} | {one['iou']:.4f} | {one['precision']:.4f} | {one['recall']:.4f} "
-            f"| {one['missed']} |"
+    head = ("tumour", "slices", "patients", "Dice (95 % CI over patients)", "median", "IoU", "precision", "recall")
+    rows = [
+        (
+            name,
+            str(one["slices"]),
+            str(one["patients"]),
+            f"**{one['dice']:.4f}** ({' to '.join(f'{end:.3f}' for end in one['dice_ci95_over_patients'])})",
+            f"{one['dice_median']:.3f}",
+            *(f"{one[measure]:.4f}" for measure in ("iou", "precision", "recall")),
+            str(one["missed"]),
         )
-    return "\n".join(lines)
+        for name, one in groups.items()
+    ]
+    return table((*head, "missed"), rows)
 
 
 def card(model: Path, result: dict[str, Any]) -> str:
@@ -37,33 +40,21 @@ def card(model: Path, result: dict[str, Any]) -> str:
     sizes = result["split"]
     split = ", ".join(f"{side} {n['patients']} patients / {n['items']} slices" for side, n in sizes.items())
     paper, volumes, bare = result["paper"], result["progression"], result["progression_without_postprocessing"]
-    channels = ", ".join(spec.channel_names)
     by_volume = ", ".join(f"{name} {dice:.2f}" for name, dice in volumes["by_volume"].items())
-    size = "x".join(str(n) for n in spec.input.size) if spec.input.rank == 2 else ""
-    share = spec.postprocess.min_component_share
+    network = f"U-Net on an EfficientNet-lite0 encoder, recipe `train/recipes/{source['recipe']}.toml`"
     missed = {name: one["missed"] for name, one in result["test"].items()}
     validation = source["validation"]["val_dice"]
     return f"""# {spec.name}
 
 {spec.description}
 
-**Not a medical device.** For research; a person who can judge the scans must look at every result.
+{NOT_A_DEVICE}
 
-| | |
-|---|---|
-| file | `{model.name}`, {model.stat().st_size / 1e6:.1f} MB |
-| sha256 | `{sha256(model)}` |
-| version | {spec.version} |
-| input | {channels}, 2D {size}, slices of any plane; volumes are cut across their widest spacing |
-| output | {", ".join(f"{label.value} = {label.name}" for label in spec.labels)} |
-| post-processing | components below {share:.0%} of the largest are dropped; `segtool predict --raw` keeps them |
-| network | U-Net on an EfficientNet-lite0 encoder, recipe `train/recipes/{source["recipe"]}.toml` |
-| licence of the weights | {source["licence"]} |
+{facts(model, spec, network)}
 
 ## Data
 
-{source["data"]}, {source["data_licence"]}. Changes made to it: {source["data_changes"]}.
-Please cite {source["citation"]}. The encoder started from {source["encoder_weights"]}.
+{data(spec)}
 
 Split by patient: {split}. The test part is every patient with a slice in the set's official fold 5, with all of
 their slices; nothing was trained, chosen or tuned on it.

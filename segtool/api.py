@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segtool.backends import Device, load_backend
+from segtool.backends import Device
 from segtool.bundled import default_model, find_model
 from segtool.case import Case, LabelMap
+from segtool.ensemble import read_models
 from segtool.errors import GridError, UsageError
 from segtool.geometry import Geometry
-from segtool.model_file import read_spec
 from segtool.pipeline import PredictOptions, predict_folder
-from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.postprocess import SliceAssembler, finish_volume, own_thresholds
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.report import Report
 from segtool.scan import ScanOptions
@@ -26,16 +26,23 @@ PathLike = str | Path
 
 
 class Model:
-    """A loaded model that segments arrays in memory.
+    """A loaded model, or several whose probabilities are averaged, that segments arrays in memory.
 
     Attributes:
-        spec: What the model file says about itself.
+        spec: What the model file says about itself; of several models the first.
         backend: The engine; its ``device`` is what is really used.
     """
 
-    def __init__(self, path: Path, device: Device = "auto", threads: int | None = None) -> None:
-        self.spec: ModelSpec = read_spec(path)
-        self.backend = load_backend(path, device, threads)
+    def __init__(
+        self,
+        path: Path | Sequence[Path],
+        device: Device = "auto",
+        threads: int | None = None,
+        tta: str | None = None,
+    ) -> None:
+        models = read_models([path] if isinstance(path, Path) else path, tta)
+        self.spec: ModelSpec = models.spec
+        self.backend = models.load(device, threads)
 
     def segment(
         self, image: npt.NDArray[Any], affine: npt.ArrayLike | None = None, threshold: float | None = None
@@ -55,7 +62,7 @@ class Model:
             GridError: The shape does not fit the model.
         """
         case = self._case(np.asarray(image), affine)
-        cut = threshold or self.spec.threshold
+        cut = threshold or own_thresholds(self.spec)
         if self.spec.input.rank == 3:
             volume = WindowedCase(case, self.spec)
             logits = slide(volume.tensor, self.backend.run, self.spec.input.patch, self.spec.input.overlap)
@@ -85,20 +92,39 @@ class Model:
         return Case("array", data, geometry)
 
 
-def load_model(model: PathLike | None = None, *, device: Device = "auto", threads: int | None = None) -> Model:
+def load_model(
+    model: PathLike | Sequence[PathLike] | None = None,
+    *,
+    device: Device = "auto",
+    threads: int | None = None,
+    tta: str | None = None,
+) -> Model:
     """Load a model file, or a bundled model by name; without ``model`` the bundled default.
 
+    Args:
+        model: A file or name, or several whose probabilities are averaged.
+        device: Where to run.
+        threads: CPU threads of the engine; None for one a core.
+        tta: Test-time augmentation: ``none``, ``flips``, or axes such as ``horizontal,vertical``; None for what
+            the model asks for.
+
     Raises:
-        ModelError: Not a segtool model.
+        ModelError: Not a segtool model, or models that do not fit each other.
         DeviceError: ``device`` is not there.
     """
-    return Model(default_model() if model is None else find_model(model), device, threads)
+    return Model(_files(model) or default_model(), device, threads, tta)
+
+
+def _files(model: PathLike | Sequence[PathLike] | None) -> Path | list[Path] | None:
+    if model is None or isinstance(model, (str, Path)):
+        return None if model is None else find_model(model)
+    return [find_model(one) for one in model]
 
 
 def predict(
     inputs: PathLike | Sequence[PathLike],
     *,
-    model: PathLike | None = None,
+    model: PathLike | Sequence[PathLike] | None = None,
     output: PathLike = "segtool-output",
     masks: PathLike | None = None,
     **options: Any,  # noqa: ANN401 - the fields of PredictOptions, checked there
@@ -107,7 +133,7 @@ def predict(
 
     Args:
         inputs: Folders and files.
-        model: A model file or the name of a bundled one.
+        model: A model file or the name of a bundled one, or several whose probabilities are averaged.
         output: Folder of label maps, ``report.json`` and ``report.csv``.
         masks: Folder of references, where they do not lie beside the scans.
         **options: Further fields of :class:`~segtool.pipeline.PredictOptions`, such as ``overlay=True``.
@@ -120,7 +146,7 @@ def predict(
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     base = PredictOptions(
-        model=None if model is None else find_model(model),
+        model=_files(model),
         output=Path(output),
         scan=ScanOptions(masks=None if masks is None else Path(masks)),
     )

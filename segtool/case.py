@@ -19,9 +19,10 @@ class Source:
     """One image or label map on disk.
 
     Args:
-        format: Key of :data:`segtool.formats.FORMATS`.
+        format: Key of :data:`segtool.formats.FORMATS`; of a reference also of ``ANNOTATIONS`` there.
         paths: The file, or the files of a DICOM series.
-        dataset: HDF5 dataset inside the file, where the user or the layout names one.
+        dataset: HDF5 dataset inside the file, where the user or the layout names one; ``x[3]`` is slice 3 of the
+            stack ``x``. In a COCO file the name of the picture.
         index: Position on the channel axis of a file that packs several channels, None for the whole image.
     """
 

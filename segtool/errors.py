@@ -20,6 +20,20 @@ Every :class:`UserError` prints as one line; any other exception is a bug of our
 
 from typing import ClassVar
 
+_SPACES = dict.fromkeys(map(ord, "\t\n\r\v\f"), " ")
+
+
+def printable(text: str) -> str:
+    r"""``text`` as one line that a terminal shows and never obeys.
+
+    Line breaks and tabs become spaces; control characters, marks that turn the direction of writing and bytes that
+    are no text become escapes such as ``\x1b``. File names may hold any of them.
+    """
+    if text.isprintable():
+        return text
+    plain = text.translate(_SPACES)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
+
 
 class SegtoolError(Exception):
     """Base of all errors raised on purpose."""
@@ -42,7 +56,7 @@ class UserError(SegtoolError):
 
     def __str__(self) -> str:
         # One line, whatever a library put into its own message.
-        return " ".join(f"{self.problem}. {self.remedy}".split())
+        return printable(" ".join(f"{self.problem}. {self.remedy}".split()))
 
 
 class UsageError(UserError):

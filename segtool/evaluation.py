@@ -15,7 +15,11 @@ from segtool.case import LabelMap, Source
 from segtool.errors import CaseError, UnreadableFileError, UsageError
 from segtool.formats import get_format
 from segtool.pairing import Pair, Pairing
-from segtool.report import CaseResult, Report, Structure, score
+from segtool.patients import check_patients
+from segtool.probability_maps import probabilities_beside, read_probabilities
+from segtool.report import CaseResult, Report, Scores, Structure, score
+from segtool.scores import with_soft
+from segtool.spec import ModelSpec
 from segtool.version import __version__
 
 T = TypeVar("T")
@@ -35,12 +39,17 @@ class EvaluateOptions:
         label_map: Value in predictions to the value that it is read as.
         surface: Measure distances between surfaces, which takes most of the time.
         strict: Refuse predictions that would have to be resampled.
+        patients: Of each case, or of each slice such as ``name[17]``: intervals of means then draw whole patients.
+        soft: The model that made the predictions: its probability maps beside them are scored too. Then
+            ``structures`` are those of this model.
     """
 
     structures: tuple[Structure, ...] | None = None
     label_map: Mapping[int, int] = field(default_factory=dict)
     surface: bool = True
     strict: bool = False
+    patients: Mapping[str, str] = field(default_factory=dict)
+    soft: ModelSpec | None = None
 
 
 def _silent(results: Iterator[T], _what: str, _total: int) -> Iterator[T]:
@@ -69,10 +78,11 @@ def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: Evaluat
         progress: Told of the run as it goes.
 
     Raises:
-        UsageError: No structures are given and the files do not hold label maps.
+        UsageError: No structures are given and the files do not hold label maps; a case is without its patient.
     """
     start = time.perf_counter()
     progress = progress or EvaluateProgress()
+    check_patients(options.patients, [pair.name for pair in pairing.pairs])
     structures = options.structures or _structures_found(pairing.pairs, options, progress)
     cases = []
     results = _in_threads(lambda pair: _evaluate(pair, structures, options), pairing.pairs)
@@ -89,8 +99,10 @@ def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: Evaluat
             "label_map": options.label_map,
             "surface": options.surface,
             "strict": options.strict,
+            **({"soft": True} if options.soft else {}),
         },
         notes=pairing.remarks,
+        patients=options.patients,
     )
 
 
@@ -177,6 +189,10 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         scores, slices = score(
             prediction.labels, reference.labels, reference.geometry, structures, surface=options.surface
         )
+        if options.soft is not None:
+            scored = scores, slices
+            scores, slices, missing = _soft(pair.prediction, reference, scored, options.soft, aligned=not notes)
+            notes = (*notes, *missing)
         seconds["score"] = time.perf_counter() - start
     except CaseError as error:
         return CaseResult(pair.name, "failed", error=str(error), seconds=seconds)
@@ -189,3 +205,22 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         seconds=seconds,
         geometry=reference.geometry.describe(),
     )
+
+
+_Scored = tuple[dict[str, Scores], dict[int, dict[str, Scores]]]
+
+
+def _soft(
+    prediction: Source, reference: LabelMap, scored: _Scored, spec: ModelSpec, *, aligned: bool
+) -> tuple[dict[str, Scores], dict[int, dict[str, Scores]], tuple[str, ...]]:
+    """The scores with soft measures, or a note why there are none.
+
+    Raises:
+        CaseError: The probability map cannot be read or has another shape.
+    """
+    path = probabilities_beside(prediction)
+    if path is None or not aligned:
+        why = "no probability map beside it" if aligned else "its grid had to be changed"
+        return *scored, (f"no soft measures: {why}",)
+    shares = read_probabilities(path, reference.geometry, spec)
+    return *with_soft(*scored, shares, reference.labels, spec), ()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from segtool.case import UNNAMED, Case, CaseSource, Image, LabelMap, Source
 from segtool.channels import canonical_channel
 from segtool.errors import MissingChannelError, VoxelError
-from segtool.formats import get_format
+from segtool.formats import get_format, label_reader
 from segtool.geometry import Geometry
 from segtool.regrid import fit_channel, fit_reference
 from segtool.spec import ChannelSpec, ModelSpec
@@ -271,7 +271,7 @@ def load_reference(source: CaseSource, geometry: Geometry, *, strict: bool = Fal
 def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tuple[LabelMap | None, tuple[str, ...]]:
     if source.reference is None:
         return None, ()
-    read = get_format(source.reference.format).read_labels(source.reference)
+    read = label_reader(source.reference.format).read_labels(source.reference)
     if read is None:
         return None, ()
     where = str(source.reference.path)

@@ -19,7 +19,7 @@ NAN = float("nan")
 _DRAWN_AT_ONCE = 1_000_000
 
 
-def _ratio(numerator: int, denominator: int) -> float:
+def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else NAN
 
 
@@ -184,34 +184,84 @@ def volume_difference_percent(prediction: Mask, reference: Mask) -> float:
     return confusion(prediction, reference).difference_percent
 
 
+def soft_measures(probability: npt.NDArray[np.floating[Any]], reference: Mask) -> dict[str, float]:
+    """Overlap of probabilities with a mask, without a threshold.
+
+    With ``p`` the probability of a voxel, ``y`` 1 inside the reference and 0 outside, and sums over all ``n`` voxels:
+
+    * ``soft_accuracy``: ``(sum(y p) + sum((1 - y) (1 - p))) / n``
+    * ``soft_precision``: ``sum(y p) / sum(p)``
+    * ``soft_recall``: ``sum(y p) / sum(y)``
+    * ``soft_iou``: ``sum(y p) / (sum(y) + sum(p) - sum(y p))``
+    * ``soft_dice``: ``2 sum(y p) / (sum(y) + sum(p))``
+
+    Where every ``p`` is 0 or 1 they are the measures of the two masks.
+
+    Args:
+        probability: ``(*S)`` in [0, 1].
+        reference: ``(*S)``, True inside the reference structure.
+
+    Returns:
+        The measures by name, NaN where the ratio is 0/0.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if probability.shape != reference.shape:
+        raise ValueError(f"probabilities {probability.shape} and a mask {reference.shape}")
+    inside = float(np.count_nonzero(reference))
+    predicted = float(probability.sum(dtype=np.float64))
+    both = float(probability[reference].sum(dtype=np.float64))
+    neither = probability.size - inside - predicted + both
+    return {
+        "soft_accuracy": _ratio(both + neither, probability.size),
+        "soft_precision": _ratio(both, predicted),
+        "soft_recall": _ratio(both, inside),
+        "soft_iou": _ratio(both, inside + predicted - both),
+        "soft_dice": _ratio(2 * both, inside + predicted),
+    }
+
+
 def bootstrap_mean_ci(
-    values: npt.ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: npt.ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Confidence interval of a mean by the percentile bootstrap.
 
     Args:
-        values: One a case, taken as independent of each other; NaN is dropped.
+        values: One a case, taken as independent of each other unless there are ``groups``; NaN is dropped.
+        groups: Of each value, such as its patient: whole groups are drawn, each with all its values, and the mean
+            is that of all values drawn (the cluster bootstrap of Field and Welsh, J. R. Statist. Soc. B 69, 2007).
         level: Coverage, in (0, 1).
         resamples: How many means are drawn.
         seed: Of the generator; equal arguments give equal intervals.
 
     Returns:
-        The ends of the interval; NaN for fewer than two values, which say nothing about their spread.
+        The ends of the interval; NaN for fewer than two values, or groups, which say nothing about their spread.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     sample = np.asarray(values, np.float64)
-    sample = sample[~np.isnan(sample)]
-    if sample.size < 2:
+    known = ~np.isnan(sample)
+    sums: npt.NDArray[np.float64] = sample[known]
+    counts = np.ones(sums.size)
+    if groups is not None:
+        _, of_group = np.unique(np.asarray(groups)[known], return_inverse=True)
+        sums, counts = (np.asarray(np.bincount(of_group, w), np.float64) for w in (sums, counts))
+    if sums.size < 2:
         return NAN, NAN
     generator = np.random.default_rng(seed)
-    rows = max(1, _DRAWN_AT_ONCE // sample.size)
-    means = np.concatenate(
-        [
-            sample[generator.integers(0, sample.size, (min(rows, resamples - done), sample.size))].mean(axis=1)
-            for done in range(0, resamples, rows)
-        ]
-    )
+    rows = max(1, _DRAWN_AT_ONCE // sums.size)
+    parts = []
+    for done in range(0, resamples, rows):
+        drawn = generator.integers(0, sums.size, (min(rows, resamples - done), sums.size))
+        weight = sums.size if groups is None else counts[drawn].sum(axis=1)
+        parts.append(sums[drawn].sum(axis=1) / weight)
+    means = np.concatenate(parts)
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return float(low), float(high)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from segtool.case import Source
 from segtool.errors import UsageError
-from segtool.scan.case_names import OVERLAYS
+from segtool.scan.case_names import OVERLAYS, PROBABILITIES
 from segtool.scan.found import Entry
 from segtool.scan.names import is_brain_mask, natural_key, reference_base
 from segtool.scan.references import is_reference
 from segtool.scan.walk import find_entries
 
 _PREDICTION = re.compile(r"(?P<base>.+)[_\-.](?:preds?|predictions?|predicted)", re.IGNORECASE | re.DOTALL)
-_PROBABILITIES = "_probabilities"
 _NAMES_SHOWN = 5
 
 
@@ -98,7 +97,7 @@ def _entries(path: Path) -> list[Entry]:
         return find_entries([path]).entries
     # Of our own results only the label maps count.
     found = find_entries([path], path / OVERLAYS).entries
-    entries = [entry for entry in found if not entry.stem.endswith(_PROBABILITIES)]
+    entries = [entry for entry in found if not entry.stem.endswith(PROBABILITIES)]
     if not entries:
         raise UsageError(f"{path}: holds probability maps and no label maps", "Give the folder of label maps.")
     return entries

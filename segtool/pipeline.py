@@ -1,6 +1,5 @@
 """The main job: a folder of scans becomes label maps, pictures and a report."""
 
-import json
 import os
 import threading
 import time
@@ -9,19 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segtool.atomic import PARTIAL_PREFIX
-from segtool.backends import Device, load_backend
+import numpy as np
+import numpy.typing as npt
+
+from segtool.backends import Device
 from segtool.backends.base import Backend
 from segtool.bundled import default_model
 from segtool.case import Case, CaseSource, LabelMap, Source
-from segtool.errors import CaseError, OutputError, UsageError, UserError
+from segtool.ensemble import Ensemble, read_models
+from segtool.errors import CaseError, UserError
 from segtool.formats import SUFFIXES, get_format, suffix_of
-from segtool.loading import load_reference
-from segtool.model_file import read_spec, sha256
+from segtool.loading import load_case, load_reference
+from segtool.output_folder import check_apart, check_resumable, check_writable, refuse_to_overwrite
 from segtool.overlay import overlay_case
+from segtool.patients import check_patients
+from segtool.postprocess import Thresholds, own_thresholds
 from segtool.report import CaseResult, Report, Scores, score, structures_of
 from segtool.scan import Scan, ScanOptions, scan
-from segtool.scan.case_names import OVERLAYS
+from segtool.scan.case_names import OVERLAYS, PROBABILITIES
+from segtool.scores import with_soft
 from segtool.spec import ModelSpec, PostprocessSpec
 from segtool.stages import Job, StageOptions, Stages
 from segtool.version import __version__
@@ -37,29 +42,36 @@ class PredictOptions:
     """What ``segtool predict`` can be told.
 
     Args:
-        model: The ``.onnx`` file; None for the bundled one.
+        model: The ``.onnx`` file, or several whose probabilities are averaged; None for the bundled one.
         output: Folder of the results.
         scan: Where references and channels are looked for.
         threshold: Probability above which a voxel belongs to a label; None for the model's own.
+        tta: Test-time augmentation: ``none``, ``flips``, or axes such as ``horizontal,vertical``; None for the
+            model's own.
         device: Where to run.
         batch: Slices the network takes at once; None for what suits the device.
         threads: CPU threads of the engine; None for one a core.
         overlay: Also write pictures with the contours.
         save_probabilities: Also write probability maps.
+        soft_metrics: Also score the probabilities, without a threshold, where there are references.
+        patients: Of each case, or of each slice such as ``name[17]``: intervals of means then draw whole patients.
         raw: Skip the post-processing that the model's spec asks for.
         resume: Keep results that an earlier run finished.
         strict: Refuse cases whose images had to be brought onto one grid.
     """
 
-    model: Path | None = None
+    model: Path | Sequence[Path] | None = None
     output: Path = DEFAULT_OUTPUT
     scan: ScanOptions = field(default_factory=ScanOptions)
     threshold: float | None = None
+    tta: str | None = None
     device: Device = "auto"
     batch: int | None = None
     threads: int | None = None
     overlay: bool = False
     save_probabilities: bool = False
+    soft_metrics: bool = False
+    patients: Mapping[str, str] = field(default_factory=dict)
     raw: bool = False
     resume: bool = False
     strict: bool = False
@@ -69,7 +81,7 @@ class PredictOptions:
 class Progress:
     """Told of a run as it goes; every function is called from several threads."""
 
-    on_start: Callable[[ModelSpec, Backend, Scan], None] = lambda _spec, _backend, _scan: None
+    on_start: Callable[[Ensemble, Backend, Scan], None] = lambda _models, _backend, _scan: None
     on_case: Callable[[CaseResult], None] = lambda _result: None
     on_units: Callable[[int], None] = lambda _count: None
 
@@ -88,31 +100,32 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     """
     start = time.perf_counter()
     progress = progress or Progress()
-    model = options.model or default_model()
-    spec = read_spec(model)
+    models = _models(options)
+    spec = models.spec
     if options.raw:
         spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
     found = scan(inputs, spec, options.scan)
     check_apart(inputs, options.output)
+    check_patients(options.patients, [source.name for source in found.cases])
     check_writable(options.output)
-    checksum, settings = sha256(model), _settings(options, spec)
+    checksums, settings = [member.sha256 for member in models.members], _settings(options, models)
     if options.resume:
-        check_resumable(options.output, checksum, settings)
-    backend, engines = _load_engine(model, spec, options)
-    progress.on_start(spec, backend, found)
+        check_resumable(options.output, checksums, settings)
+    backend, engines = _load_engine(models, options)
+    progress.on_start(models, backend, found)
     run = _Run(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
     stages = Stages(
         backend,
         spec,
         StageOptions(
-            threshold=settings["threshold"],
+            threshold=_thresholds(options, spec),
             batch=options.batch or _BATCH[backend.device],
             engines=engines,
             readers=1 + engines // _ENGINES_FED,
             writers=1 + engines // _ENGINES_FED,
             strict=options.strict,
-            keep_probabilities=options.save_probabilities,
+            keep_probabilities=options.save_probabilities or options.soft_metrics,
         ),
         run.finish,
         progress.on_units,
@@ -129,28 +142,35 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             tool_version=__version__,
             cases=(*_lost(found), *(run.results[s.name] for s in found.cases if s.name in run.results)),
             elapsed_s=time.perf_counter() - start,
-            model=f"{spec.name} {spec.version}",
-            model_sha256=checksum,
+            model=models.name,
+            model_sha256=checksums[0] if len(checksums) == 1 else None,
+            models=tuple((member.name, member.sha256) for member in models.members),
             device=backend.device,
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
             options=settings,
-            notes=_notes(found, interrupted),
+            notes=(*models.notes, *_notes(found, interrupted)),
+            patients=options.patients,
         )
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")
     return report
 
 
-def _load_engine(model: Path, spec: ModelSpec, options: PredictOptions) -> tuple[Backend, int]:
+def _models(options: PredictOptions) -> Ensemble:
+    paths = options.model or default_model()
+    return read_models([paths] if isinstance(paths, Path) else list(paths), options.tta)
+
+
+def _load_engine(models: Ensemble, options: PredictOptions) -> tuple[Backend, int]:
     """The engine, and how many threads are to call it at the same time.
 
     Slices run side by side, one thread each: no thread waits for another inside the network, so that reading and
     writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
     """
-    if spec.input.rank == 3:
-        return load_backend(model, options.device, options.threads), 1
-    backend = load_backend(model, options.device, 1)
+    if models.spec.input.rank == 3:
+        return models.load(options.device, options.threads), 1
+    backend = models.load(options.device, 1)
     return backend, options.threads or _cores() if backend.device == "cpu" else 1
 
 
@@ -174,67 +194,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settings(options: PredictOptions, spec: ModelSpec) -> dict[str, Any]:
-    """Whatever changes a label map besides scan and model, as the report has it."""
-    return {"threshold": options.threshold or spec.threshold, "strict": options.strict, "raw": options.raw}
+def _thresholds(options: PredictOptions, spec: ModelSpec) -> Thresholds:
+    return options.threshold or own_thresholds(spec)
 
 
-def check_resumable(folder: Path, model_sha256: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with the results of another model or of other settings: the report would mix them.
-
-    Raises:
-        UsageError: The report in ``folder`` tells of another model or other settings.
-    """
-    try:
-        earlier = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        known = earlier["model_sha256"], earlier["options"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return  # no report, so that nothing is known of the earlier run
-    if known != (model_sha256, settings):
-        raise UsageError(
-            f"{folder}: --continue with another model or other options than the earlier run ({earlier.get('model')})",
-            "Repeat its options, leave --continue out, or choose another folder with --output.",
-        )
-
-
-def check_apart(inputs: Sequence[Path], output: Path) -> None:
-    """Refuse to put results into a folder of scans, where the next run would take them for scans.
-
-    Raises:
-        UsageError: The output folder is one of the inputs.
-    """
-    if any(path.is_dir() and path.resolve() == output.resolve() for path in inputs):
-        raise UsageError(f"{output}: both an input and the output folder", "Choose another folder with --output.")
-
-
-def check_writable(folder: Path) -> None:
-    """Make ``folder`` and try a file in it, before any work is done.
-
-    Raises:
-        OutputError: It cannot be made or written.
-    """
-    trial = folder / f"{PARTIAL_PREFIX}trial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: the output folder cannot be written ({error.strerror or error})",
-            "Choose another one with --output.",
-        ) from error
-
-
-def _refuse_to_overwrite(target: Path, source: CaseSource) -> None:
-    """Raise OutputError where ``target`` is one of the case's own files."""
-    if not target.exists():
-        return
-    sources = [*source.channels.values(), *([source.reference] if source.reference else [])]
-    if any(target.samefile(path) for one in sources for path in one.paths if path.exists()):
-        raise OutputError(
-            f"case {source.name!r}: the result would overwrite the scan {target}",
-            "Choose another folder with --output.",
-        )
+def _settings(options: PredictOptions, models: Ensemble) -> dict[str, Any]:
+    """Whatever changes a label map besides scan and models, as the report has it."""
+    threshold: Any = _thresholds(options, models.spec)
+    if not isinstance(threshold, (int, float)):
+        threshold = {label.name: own for label, own in zip(models.spec.labels, threshold, strict=True)}
+    flips = {name: list(axes) for name, axes in models.flips.items()}
+    settings = {"threshold": threshold, "strict": options.strict, "raw": options.raw}
+    return settings | ({"test_time_flips": flips} if flips else {})
 
 
 class _Run:
@@ -258,18 +229,34 @@ class _Run:
     def already_done(self, source: CaseSource) -> bool:
         """With ``resume``: True where the result exists, whose scores then join the report."""
         target = self._target(source)
-        if not (self._options.resume and target.is_file()):
+        if not (self._options.resume and target.is_file()) or self._lacks_probabilities(source, target):
             return False
         try:
             kind = SUFFIXES[suffix_of(target)]
             written = get_format(kind).read_labels(Source(kind, (target,)))
             assert written is not None
             reference = load_reference(source, written.geometry, strict=self._options.strict)
-            scores, slices = self._score(written, reference)
+            scores, slices = self._score(written, reference, None)
+            if self._options.overlay and not self._picture(source).is_file():
+                case = load_case(source, self._spec, strict=self._options.strict)
+                overlay_case(self._picture(source), case, written)
         except CaseError:
             return False  # not readable as a result, so not finished: it is made again
         self._add(CaseResult(source.name, "skipped", self._relative(target), scores=scores, slices=slices))
         return True
+
+    def _lacks_probabilities(self, source: CaseSource, target: Path) -> bool:
+        """True where only the network can give what is asked for."""
+        if self._options.soft_metrics:
+            return True
+        return self._options.save_probabilities and not self._probabilities_file(source, target).is_file()
+
+    def _probabilities_file(self, source: CaseSource, target: Path) -> Path:
+        suffix = get_format(source.first.format).probabilities_suffix(source.first)
+        return target.with_name(f"{source.output_stem.name}{PROBABILITIES}{suffix}")
+
+    def _picture(self, source: CaseSource) -> Path:
+        return self._options.output / OVERLAYS / f"{source.output_stem}.png"
 
     def finish(self, job: Job) -> None:
         """Write, score and record one case."""
@@ -280,7 +267,8 @@ class _Run:
             assert job.case is not None
             assert job.label_map is not None
             target = self._write(job, job.case, job.label_map)
-            scores, slices = self._score(job.label_map, job.case.reference)
+            probabilities = job.probabilities if self._options.soft_metrics else None
+            scores, slices = self._score(job.label_map, job.case.reference, probabilities)
         except UserError as error:
             self._add(CaseResult(source.name, "failed", error=str(error), seconds=dict(job.seconds)))
             return
@@ -300,28 +288,27 @@ class _Run:
     def _write(self, job: Job, case: Case, label_map: LabelMap) -> Path:
         source = job.source.first
         kind, target = get_format(source.format), self._target(job.source)
-        _refuse_to_overwrite(target, job.source)
+        refuse_to_overwrite(target, job.source)
         with job.timed("write"):
-            if job.probabilities is not None:
-                suffix = f"_probabilities{kind.probabilities_suffix(source)}"
-                kind.write_probabilities(
-                    target.with_name(job.source.output_stem.name + suffix),
-                    job.probabilities,
-                    case.geometry,
-                    source,
-                )
+            if self._options.save_probabilities:
+                assert job.probabilities is not None
+                file = self._probabilities_file(job.source, target)
+                kind.write_probabilities(file, job.probabilities, case.geometry, source)
             if self._options.overlay:
-                picture = self._options.output / OVERLAYS / f"{job.source.output_stem}.png"
-                overlay_case(picture, case, label_map)
+                overlay_case(self._picture(job.source), case, label_map)
             # Last, because this file says that the case is finished.
             kind.write_labels(target, label_map, source)
         return target
 
     def _score(
-        self, label_map: LabelMap, reference: LabelMap | None
+        self, label_map: LabelMap, reference: LabelMap | None, probabilities: npt.NDArray[np.float16] | None
     ) -> tuple[Mapping[str, Scores], Mapping[int, Mapping[str, Scores]]]:
-        labels = None if reference is None else reference.labels
-        return score(label_map.labels, labels, label_map.geometry, self._structures)
+        if reference is None:
+            return score(label_map.labels, None, label_map.geometry, self._structures)
+        scores, slices = score(label_map.labels, reference.labels, label_map.geometry, self._structures)
+        if probabilities is None:
+            return scores, slices
+        return with_soft(scores, slices, probabilities, reference.labels, self._spec)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._options.output).as_posix()

@@ -26,12 +26,32 @@ _PLANE_ACROSS = {"S": "axial", "I": "axial", "A": "coronal", "P": "coronal", "L"
 _EQUAL_SPACING = 1.01  # ratio up to which two spacings count as equal
 
 
-def normalise(image: AnyArray, intensity: IntensitySpec) -> Float32Array:
+@dataclass(frozen=True)
+class Statistics:
+    """What normalising takes from an image: its clipped range, and mean and deviation of the foreground."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, image: AnyArray, intensity: IntensitySpec) -> "Statistics":
+        """Of all voxels ``(*S)`` of one channel."""
+        values = image.astype(np.float32)
+        low, high = _range(values, intensity.percentiles)
+        nonzero = values != 0
+        np.clip(values, low, high, out=values)
+        return cls(low, high, *_moments(values[_foreground(values, nonzero, low, high, intensity)]))
+
+
+def normalise(image: AnyArray, intensity: IntensitySpec, known: Statistics | None = None) -> Float32Array:
     """Normalise one channel as :class:`~segtool.spec.IntensitySpec` says.
 
     Args:
         image: ``(*S)`` finite intensities of one channel.
         intensity: The rule.
+        known: Statistics to use; None takes those of ``image`` itself.
 
     Returns:
         A new float32 array ``(*S)``. A constant image becomes 0 everywhere.
@@ -40,27 +60,39 @@ def normalise(image: AnyArray, intensity: IntensitySpec) -> Float32Array:
     if intensity.kind == "none":
         return values
     nonzero = values != 0
-    low, high = _range(values, intensity.percentiles)
+    low, high = (known.low, known.high) if known else _range(values, intensity.percentiles)
     np.clip(values, low, high, out=values)
-    if intensity.foreground == "nonzero":
-        foreground = nonzero
-    elif intensity.foreground == "above":
-        foreground = values > low + intensity.foreground_fraction * (high - low)
-    else:
-        foreground = np.ones(values.shape, bool)
-    if not foreground.any() or high <= low:
+    foreground = _foreground(values, nonzero, low, high, intensity)
+    if high <= low or (known is None and not foreground.any()):
         return np.zeros_like(values)
     if intensity.kind == "minmax":
         values -= low
         values /= high - low
     else:
-        inside = values[foreground]
-        mean, deviation = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+        mean, deviation = (known.mean, known.deviation) if known else _moments(values[foreground])
         values -= mean
         values /= deviation if deviation > 0 else 1.0
     if intensity.background == "zero":
         values[~foreground] = 0.0
     return values
+
+
+def _foreground(
+    values: Float32Array, nonzero: npt.NDArray[np.bool_], low: float, high: float, intensity: IntensitySpec
+) -> npt.NDArray[np.bool_]:
+    """Which of the clipped ``values`` count, as the rule says."""
+    if intensity.foreground == "nonzero":
+        return nonzero
+    if intensity.foreground == "above":
+        return np.asarray(values > low + intensity.foreground_fraction * (high - low))
+    return np.ones(values.shape, bool)
+
+
+def _moments(inside: Float32Array) -> tuple[float, float]:
+    """Mean and standard deviation; 0 and 0 of nothing."""
+    if not inside.size:
+        return 0.0, 0.0
+    return float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
 
 
 def _range(values: Float32Array, percentiles: tuple[float, float] | None) -> tuple[float, float]:
@@ -182,8 +214,15 @@ class SlicedCase:
         self._move: Reorientation | None = None
         if geometry.kind == "volume":
             self._move = geometry.reorientation_to(slice_orientation(geometry, spec.input.plane))
+        self._crop = (slice(None), slice(None))
+        if spec.input.crop_to_nonzero:
+            _, rows, columns = nonzero_box(self.slice_view(case.data))
+            self._crop = (rows, columns)
         self.slices = self.slice_view(case.data)  # (C, N, H, W), a view of the case
         _, self.count, height, width = self.slices.shape
+        self._statistics: list[Statistics | None] = [None] * len(self.slices)
+        if spec.intensity.scope == "volume" and geometry.kind == "volume":
+            self._statistics = [Statistics.of(channel, spec.intensity) for channel in self.slices]
         self.spacing = (1.0, 1.0)
         if self._move is not None:
             moved = geometry.moved(self._move)
@@ -191,12 +230,15 @@ class SlicedCase:
         self.placement = Placement.fit((height, width), self.spacing, spec.input)
 
     def slice_view(self, array: AnyArray) -> AnyArray:
-        """View ``(..., *S)`` on the case's grid as ``(..., N, H, W)`` slices, writable where ``array`` is."""
+        """View ``(..., *S)`` on the case's grid as ``(..., N, H, W)`` slices, writable where ``array`` is.
+
+        Where the spec crops, the slices are the crops.
+        """
         if self._move is not None:
-            return self._move.apply(array)
-        if self.geometry.kind == "image":
-            return array[..., None, :, :]
-        return array
+            array = self._move.apply(array)
+        elif self.geometry.kind == "image":
+            array = array[..., None, :, :]
+        return array[(..., *self._crop)]
 
     def is_blank(self, index: int) -> bool:
         """True where every channel of the slice is constant: there is nothing to segment."""
@@ -207,11 +249,18 @@ class SlicedCase:
         channels = self.slices.shape[0]
         frame = np.empty((channels, *self.placement.frame), np.float32)
         for channel in range(channels):
-            small = resize(self.slices[channel, index], self.placement.inner)
-            values = normalise(small, self._spec.intensity)
-            frame[channel] = values.min()
+            values = self._fitted(channel, index)
+            frame[channel] = 0.0 if self._spec.intensity.background == "zero" else values.min()
             frame[(channel, *self.placement.window)] = values
         return frame
+
+    def _fitted(self, channel: int, index: int) -> Float32Array:
+        """One channel of a slice, normalised and resized to its place in the frame."""
+        native, known = self.slices[channel, index], self._statistics[channel]
+        if known is None:
+            return normalise(resize(native, self.placement.inner), self._spec.intensity)
+        # The statistics are of native voxels; resizing first would narrow the slice's own range against them.
+        return resize(normalise(native, self._spec.intensity, known), self.placement.inner)
 
     def target(self, labels: AnyArray, index: int) -> Float32Array:
         """What the network should answer for slice ``index``.

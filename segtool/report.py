@@ -110,11 +110,14 @@ class Report:
         tool_version: Of segtool.
         cases: In the order of the run.
         elapsed_s: Wall-clock time of the run.
-        model: Name and version of the model, and ``model_sha256`` of its file.
+        model: Name and version of the model, and ``model_sha256`` of its file; None for several models.
+        models: Name and version, and SHA-256, of every model.
         device: As the engine reports it; likewise ``engine`` and ``precision``.
         options: Whatever changes the result, by name.
         notes: About the run as a whole.
         seed: Of the bootstrap.
+        patients: Of each case, or of each slice such as ``name[17]``, where they are known: intervals then draw
+            whole patients. They are counted and never written.
     """
 
     command: str
@@ -123,12 +126,14 @@ class Report:
     elapsed_s: float
     model: str | None = None
     model_sha256: str | None = None
+    models: tuple[tuple[str, str], ...] = ()
     device: str | None = None
     engine: str | None = None
     precision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seed: int = 0
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -160,11 +165,27 @@ class Report:
         ``dice_mean_all``, ``dice_ci95_with_reference`` or ``hd95_mm_median``.
         """
         by_structure: dict[str, list[Scores]] = {}
+        groups: dict[str, list[str]] = {}
         for case in self.cases:
-            for _, scores in case.rows():
+            for row, scores in case.rows():
                 for name, one in scores.items():
                     by_structure.setdefault(name, []).append(one)
-        return {name: summarise(scores, self.seed) for name, scores in by_structure.items()}
+                    groups.setdefault(name, []).append(self._patient(row, case.name))
+        return {
+            name: summarise(scores, self.seed, groups[name] if self.patients else None)
+            for name, scores in by_structure.items()
+        }
+
+    def _patient(self, row: str, case: str) -> str:
+        return self.patients.get(row) or self.patients.get(case) or row
+
+    @property
+    def intervals(self) -> dict[str, Any]:
+        """What the bootstrap of the confidence intervals draws, and from how many."""
+        rows = [(row, case.name) for case in self.cases for row, _ in case.rows()]
+        if not self.patients:
+            return {"draw": "cases", "from": len(rows)}
+        return {"draw": "patients", "from": len({self._patient(row, case) for row, case in rows})}
 
     def as_dict(self) -> dict[str, Any]:
         """The whole report, ready for JSON; NaN has become None."""
@@ -175,6 +196,7 @@ class Report:
             "command": self.command,
             "model": self.model,
             "model_sha256": self.model_sha256,
+            "models": [{"model": model, "sha256": checksum} for model, checksum in self.models],
             "device": self.device,
             "engine": self.engine,
             "precision": self.precision,
@@ -183,6 +205,7 @@ class Report:
             "elapsed_s": self.elapsed_s,
             "stage_seconds": self.stage_seconds,
             "counts": self.counts,
+            "intervals": self.intervals,
             "summary": self.summary,
             "cases": [case.as_dict() for case in self.cases],
         }
@@ -244,6 +267,8 @@ class Report:
     def print_table(self, console: "Console") -> None:
         """Print the means by structure; fits 80 columns. Prints nothing where nothing was scored."""
         print_summary(console, self.summary)
+        if self.summary and self.patients:
+            console.print(f"note    confidence intervals draw whole patients, of {self.intervals['from']}")
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds

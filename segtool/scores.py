@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segtool.geometry import Geometry
-from segtool.metrics import Counts, Mask, confusion
+from segtool.metrics import Counts, Mask, confusion, soft_measures
 from segtool.spec import ModelSpec
 
 LabelArray = npt.NDArray[Any]
@@ -52,7 +52,8 @@ class Scores:
     """The measures of one structure in one case; None where not computed, NaN where undefined.
 
     Sizes and distances carry the unit of the grid in their name: millilitres and mm in patient space,
-    pixels in pictures. Overlap measures need a reference; without one only the size is given.
+    pixels in pictures. Overlap measures need a reference; without one only the size is given. Soft measures need
+    probabilities too, see :func:`segtool.metrics.soft_measures`.
 
     Args:
         missed: The reference has the structure, the prediction has none of it.
@@ -66,6 +67,11 @@ class Scores:
     recall: float | None = None
     f1: float | None = None
     specificity: float | None = None
+    soft_accuracy: float | None = None
+    soft_precision: float | None = None
+    soft_recall: float | None = None
+    soft_iou: float | None = None
+    soft_dice: float | None = None
     hd95_mm: float | None = None
     hd95_px: float | None = None
     nsd_1mm: float | None = None
@@ -180,6 +186,43 @@ def score(
     if geometry.kind == "stack":
         return {}, score_slices(prediction, reference, geometry, structures, surface=surface)
     return score_case(prediction, reference, geometry, structures, surface=surface), {}
+
+
+def with_soft(
+    scores: Mapping[str, Scores],
+    slices: Mapping[int, Mapping[str, Scores]],
+    probabilities: npt.NDArray[np.floating[Any]],
+    reference: LabelArray,
+    spec: ModelSpec,
+) -> tuple[dict[str, Scores], dict[int, dict[str, Scores]]]:
+    """What :func:`score` gave for the structures of a model, with the soft measures.
+
+    The probability of a region is the sum of those of its labels under softmax, where they exclude each other, and
+    the highest of them under sigmoid, where they may overlap.
+
+    Args:
+        scores: Of an image or volume.
+        slices: Of a stack.
+        probabilities: ``(L, *S)`` in the order of the spec's labels.
+        reference: Label map ``(*S)``.
+        spec: Of the model.
+    """
+    if not slices:
+        return _soft(scores, probabilities, reference, spec), {}
+    return {}, {index: _soft(one, probabilities[:, index], reference[index], spec) for index, one in slices.items()}
+
+
+def _soft(
+    scores: Mapping[str, Scores], probabilities: npt.NDArray[np.floating[Any]], reference: LabelArray, spec: ModelSpec
+) -> dict[str, Scores]:
+    rows = {label.value: row for row, label in enumerate(spec.labels)}
+    join = np.sum if spec.activation == "softmax" else np.max
+    found = {}
+    for structure in structures_of(spec):
+        mine = probabilities[[rows[value] for value in structure.prediction_values]].astype(np.float32)
+        measures: Mapping[str, Any] = soft_measures(join(mine, axis=0), mask_of(reference, structure.reference_values))
+        found[structure.name] = replace(scores[structure.name], **measures)
+    return found
 
 
 def _sizes(geometry: Geometry, voxels: Mapping[str, int]) -> dict[str, Any]:

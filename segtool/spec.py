@@ -7,21 +7,52 @@ It is stored as JSON inside the ONNX file (see :mod:`segtool.model_file`). The w
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from segtool.errors import ModelError
 from segtool.geometry import ORIENTATIONS
 
-SCHEMA = 1
-"""Raised when an older segtool would misread a newer spec."""
+SCHEMA = 2
+"""Raised when an older segtool would misread a newer spec.
 
+A spec is written with the lowest schema that can say what it says, so that models which use nothing new run on
+older installations too. Schema 2 has thresholds and post-processing by label, test-time flips, and for 2D models the
+crop to what is not 0 and statistics of whole volumes: a reader of schema 1 would give other labels without a word.
+"""
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]
 """Plane in which a volume is cut into slices."""
 
+Flip = Literal["horizontal", "vertical", "depth"]
+"""An axis of the network's input, counted from the last: columns, rows, and planes of a volume."""
+
+FLIP_AXES: dict[Flip, int] = {"horizontal": -1, "vertical": -2, "depth": -3}
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    _LATER: ClassVar[tuple[str, ...]] = ()
+    """Fields of a schema after the first, written only where they say something."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in self._LATER or getattr(self, key) != fields[key].default
+        }
 
 
 class ChannelSpec(_Frozen):
@@ -43,11 +74,15 @@ class LabelSpec(_Frozen):
 
     ``value`` is written into label maps. ``reference_values`` are the values that mean the same structure in
     references, ``value`` itself included; empty means every value that is not zero (binary references).
+    ``threshold`` is the label's own, in place of the model's; :func:`segtool.postprocess.decide` says what it means.
     """
 
     name: Annotated[str, Field(min_length=1)]
     value: Annotated[int, Field(ge=1, le=255)]
     reference_values: tuple[int, ...] = ()
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    _LATER: ClassVar[tuple[str, ...]] = ("threshold",)
 
 
 class IntensitySpec(_Frozen):
@@ -61,6 +96,9 @@ class IntensitySpec(_Frozen):
 
     ``background`` says what voxels outside a ``nonzero`` foreground become: ``keep`` transforms them like the
     rest, ``zero`` sets them to 0, the mean of the foreground.
+
+    ``scope`` is for 2D models: percentiles, mean and deviation are those of each ``slice`` as the network sees it,
+    or those of the whole ``volume`` at its own resolution. Pictures are always normalised one by one.
     """
 
     kind: Literal["zscore", "minmax", "none"] = "zscore"
@@ -68,13 +106,18 @@ class IntensitySpec(_Frozen):
     foreground: Literal["all", "nonzero", "above"] = "nonzero"
     foreground_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     background: Literal["keep", "zero"] = "keep"
+    scope: Literal["slice", "volume"] = "slice"
+
+    _LATER: ClassVar[tuple[str, ...]] = ("scope",)
 
 
 class SliceSpec(_Frozen):
     """Input of a 2D model.
 
     Every slice is normalised by itself, resized so that its longer side (in mm) fills ``size`` with its aspect
-    ratio kept, and centred in a frame of ``size`` filled with its lowest value.
+    ratio kept, and centred in a frame of ``size`` filled with its lowest value, or with 0 where the intensity's
+    background is set to that. With ``crop_to_nonzero`` the box around all voxels that are not 0 in any channel or slice
+    takes the place of the slice.
 
     ``plane`` is the plane in which volumes are cut: ``acquired`` is the one across the widest spacing; where
     spacings are equal, across the axis with the fewest voxels; where those are equal too, axial.
@@ -84,6 +127,9 @@ class SliceSpec(_Frozen):
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
     plane: Plane = "acquired"
     fit: Literal["letterbox", "stretch"] = "letterbox"
+    crop_to_nonzero: bool = False
+
+    _LATER: ClassVar[tuple[str, ...]] = ("crop_to_nonzero",)
 
 
 class VolumeSpec(_Frozen):
@@ -107,18 +153,32 @@ class VolumeSpec(_Frozen):
         return value
 
 
-class PostprocessSpec(_Frozen):
-    """Applied to the label map, in this order, each only where set.
+class LabelRules(_Frozen):
+    """How one label's voxels are cleaned, in this order, each rule only where set.
 
     Connected components are those of one label by face, edge and corner neighbours, in a volume or a picture.
     ``min_component_voxels`` removes smaller ones; ``min_component_share`` removes those below that share of the
-    label's largest one; ``largest_component`` keeps one a label; ``fill_holes`` closes cavities of each label.
+    label's largest one; ``largest_component`` keeps one a label; ``fill_holes`` closes its cavities, except where
+    another label lies in them.
     """
 
     min_component_voxels: Annotated[int, Field(ge=0)] = 0
     min_component_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     largest_component: bool = False
     fill_holes: bool = False
+
+
+class PostprocessSpec(LabelRules):
+    """The rules for every label, but for those in ``labels``, which have their own in place of all of these."""
+
+    labels: dict[str, LabelRules] = {}
+
+    _LATER: ClassVar[tuple[str, ...]] = ("labels",)
+
+    def rules_of(self, label: str) -> LabelRules:
+        """The rules for the label of that name."""
+        general = LabelRules(**{name: getattr(self, name) for name in LabelRules.model_fields})
+        return self.labels.get(label, general)
 
 
 class ModelSpec(_Frozen):
@@ -128,11 +188,14 @@ class ModelSpec(_Frozen):
     there is one output channel a label, in the order of ``labels`` (regions may overlap: a later label is
     written over an earlier one). With ``softmax`` output channel 0 is background and channel ``i + 1`` is
     ``labels[i]``.
+
+    With ``test_time_flips`` the network also sees its input flipped along every combination of these axes, and the
+    probabilities, flipped back, are averaged.
     """
 
     KEY: ClassVar[str] = "segtool"
+    _LATER: ClassVar[tuple[str, ...]] = ("test_time_flips",)
 
-    schema_version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     version: str = "1"
     description: str = ""
@@ -145,9 +208,18 @@ class ModelSpec(_Frozen):
     divisor: Annotated[int, Field(ge=1)] = 16
     intensity: IntensitySpec = IntensitySpec()
     postprocess: PostprocessSpec = PostprocessSpec()
+    test_time_flips: tuple[Flip, ...] = ()
     provenance: dict[str, Any] = {}
 
-    model_config = ConfigDict(populate_by_name=True)
+    @model_validator(mode="before")
+    @classmethod
+    def _without_schema(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to be validated
+        # What was written follows from the rest, see `schema_version`.
+        return {k: v for k, v in values.items() if k != "schema"} if isinstance(values, dict) else values
+
+    @model_serializer(mode="wrap")
+    def _with_schema(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"schema": self.schema_version, **self._without_unused(handler)}
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSpec":
@@ -162,7 +234,30 @@ class ModelSpec(_Frozen):
         extent = self.input.size if self.input.rank == 2 else self.input.patch
         if any(n % self.divisor for n in extent):
             raise ValueError(f"the input {extent} does not divide by {self.divisor}")
+        if not set(self.postprocess.labels) <= set(names[1]):
+            raise ValueError(f"post-processing of {list(self.postprocess.labels)}, but the labels are {names[1]}")
+        if len(set(self.test_time_flips)) != len(self.test_time_flips) or (
+            self.input.rank == 2 and "depth" in self.test_time_flips
+        ):
+            raise ValueError(f"test_time_flips {self.test_time_flips} are not different axes of the input")
         return self
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest schema that can say what this spec says, see :data:`SCHEMA`."""
+        newer = (
+            self.test_time_flips
+            or self.postprocess.labels
+            or any(label.threshold for label in self.labels)
+            or self.intensity.scope != "slice"
+            or (self.input.rank == 2 and self.input.crop_to_nonzero)
+        )
+        return 2 if newer else 1
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The threshold of each label: its own, or else the model's."""
+        return tuple(self.threshold if label.threshold is None else label.threshold for label in self.labels)
 
     @property
     def output_channels(self) -> int:

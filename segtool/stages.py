@@ -23,7 +23,7 @@ from segtool.case import Case, CaseSource, LabelMap
 from segtool.errors import GridError, UserError, VoxelError
 from segtool.loading import load_case
 from segtool.overlap import ByteBudget, ByteQueue, Stopped
-from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.postprocess import SliceAssembler, Thresholds, finish_volume
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
@@ -43,7 +43,7 @@ class StageOptions:
     """How the stages run; what they do with a result is the caller's.
 
     Args:
-        threshold: Probability above which a voxel belongs to a label.
+        threshold: Probability above which a voxel belongs to a label; one for all, or one a label.
         batch: Slices a call of the network.
         engines: Threads that call the network at the same time, the caller's among them.
         readers: Threads that read and preprocess.
@@ -52,7 +52,7 @@ class StageOptions:
         keep_probabilities: Keep probability maps for the caller.
     """
 
-    threshold: float
+    threshold: Thresholds
     batch: int
     engines: int = 1
     readers: int = 1

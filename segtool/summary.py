@@ -5,6 +5,8 @@ Two means are given of every share (Dice, IoU and so on), because the field has 
 * ``*_mean_with_reference``: over the cases whose reference has the structure;
 * ``*_mean_all``: over all cases, where a structure absent from both prediction and reference counts as 1.
 
+Soft measures, which know no empty prediction, are averaged as they are in both.
+
 A measure that stays undefined (the precision of an empty prediction) is left out of its mean; ``*_n_*`` says
 how many values went in. Distances exist only where both masks hold the structure: one that the prediction
 lacks is ``missed``, one that the reference lacks is ``spurious``, and neither is turned into a number.
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segtool.errors import printable
 from segtool.metrics import bootstrap_mean_ci
 from segtool.scores import MEASURES, Scores
 
@@ -38,9 +41,16 @@ SHARES = (
 )
 """Measures in [0, 1], of which both means are given."""
 
+SOFT = tuple(measure for measure in MEASURES if measure.startswith("soft_"))
 
-def summarise(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
+
+def summarise(scores: Sequence[Scores], seed: int, groups: Sequence[str] | None = None) -> dict[str, Any]:
     """Summarise one structure over everything scored.
+
+    Args:
+        scores: Of each case or slice.
+        seed: Of the bootstrap.
+        groups: Of each, such as its patient: intervals then draw whole groups.
 
     Returns:
         ``n``, ``n_with_reference``, ``n_missed``, ``n_spurious``, ``n_empty``; then ``MEASURE_STATISTIC``
@@ -55,28 +65,37 @@ def summarise(scores: Sequence[Scores], seed: int) -> dict[str, Any]:
         "n_empty": sum(one.is_empty for one in scores),
     }
     for measure in MEASURES:
-        having = [one for one in scores if getattr(one, measure) is not None]
-        values = [getattr(one, measure) for one in having]
+        having = [index for index, one in enumerate(scores) if getattr(one, measure) is not None]
         if not having:
             continue
-        if measure not in SHARES:
-            summary |= _statistics(measure, "", values, seed)
+        if measure not in SHARES and measure not in SOFT:
+            summary |= _statistics(measure, "", _numbers(scores, having, measure), seed, groups)
             continue
-        everyone = [1.0 if one.is_empty else value for one, value in zip(having, values, strict=True)]
-        some = [value for one, value in zip(having, values, strict=True) if one.in_reference]
-        summary |= _statistics(measure, "_all", everyone, seed)
-        summary |= _statistics(measure, "_with_reference", some, seed)
+        everyone = _numbers(scores, having, measure)
+        if measure not in SOFT:
+            everyone = {index: 1.0 if scores[index].is_empty else value for index, value in everyone.items()}
+        some = {index: value for index, value in everyone.items() if scores[index].in_reference}
+        summary |= _statistics(measure, "_all", everyone, seed, groups)
+        summary |= _statistics(measure, "_with_reference", some, seed, groups)
     return summary
 
 
-def _statistics(measure: str, which: str, values: Sequence[float], seed: int) -> dict[str, Any]:
-    """Of the finite values; all but the count are NaN where there is none."""
-    sample = np.array([value for value in values if math.isfinite(value)], np.float64)
+def _numbers(scores: Sequence[Scores], indices: Sequence[int], measure: str) -> dict[int, float]:
+    return {index: getattr(scores[index], measure) for index in indices}
+
+
+def _statistics(
+    measure: str, which: str, values: Mapping[int, float], seed: int, groups: Sequence[str] | None
+) -> dict[str, Any]:
+    """Of the finite values, by index; all but the count are NaN where there is none."""
+    finite = {index: value for index, value in values.items() if math.isfinite(value)}
+    sample = np.array(list(finite.values()), np.float64)
+    mine = None if groups is None else [groups[index] for index in finite]
     few = sample.size == 0
     return {
         f"{measure}_n{which}": int(sample.size),
         f"{measure}_mean{which}": math.nan if few else float(sample.mean()),
-        f"{measure}_ci95{which}": list(bootstrap_mean_ci(sample, seed=seed)),
+        f"{measure}_ci95{which}": list(bootstrap_mean_ci(sample, groups=mine, seed=seed)),
         f"{measure}_median{which}": math.nan if few else float(np.median(sample)),
         # The spread of a sample, hence n - 1; one case has none.
         f"{measure}_std{which}": float(sample.std(ddof=1)) if sample.size > 1 else math.nan,
@@ -140,6 +159,16 @@ def _size_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
+def _soft_table(summary: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    rows: list[Row] = [("structure", "soft Dice (95 % CI)", "soft IoU", "precision", "recall", "accuracy")]
+    for name, one in summary.items():
+        if "soft_dice_n_with_reference" in one:
+            measures = ("iou", "precision", "recall", "accuracy")
+            shares = (_number(one[f"soft_{measure}_mean_with_reference"]) for measure in measures)
+            rows.append((name, _with_interval(one, "soft_dice", "_with_reference"), *shares))
+    return rows
+
+
 def _print_columns(console: "Console", rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -149,12 +178,13 @@ def _print_columns(console: "Console", rows: Sequence[Row]) -> None:
         table.add_column(heading, overflow="fold")
     for row in rows[1:]:
         # Text, because a name in brackets is not markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
 def print_summary(console: "Console", summary: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the means by structure; fits 80 to 100 columns. Prints nothing where nothing was scored."""
-    for rows in (_overlap_table(summary), _surface_table(summary), _size_table(summary)):
+    tables = (_overlap_table(summary), _soft_table(summary), _surface_table(summary), _size_table(summary))
+    for rows in tables:
         if len(rows) > 1:
             _print_columns(console, rows)

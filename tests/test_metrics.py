@@ -242,3 +242,42 @@ def test_many_cases_are_drawn_piece_by_piece(monkeypatch):
     whole = metrics.bootstrap_mean_ci(values, resamples=100)
     monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", 35)
     assert metrics.bootstrap_mean_ci(values, resamples=100) == whole
+
+
+def test_soft_measures_are_products_of_probabilities_and_the_reference():
+    probability, reference = np.array([0.5, 1.0, 0.25, 0.25]), np.array([True, True, False, False])
+    # sum(y p) 1.5, sum(p) 2, sum(y) 2, sum((1 - y)(1 - p)) 1.5.
+    assert metrics.soft_measures(probability, reference) == {
+        "soft_accuracy": 3 / 4,
+        "soft_precision": 1.5 / 2,
+        "soft_recall": 1.5 / 2,
+        "soft_iou": 1.5 / 2.5,
+        "soft_dice": 3 / 4,
+    }
+
+
+@settings(deadline=None)
+@given(masks(2))
+def test_soft_measures_of_masks_are_those_of_the_masks(pair):
+    prediction, reference = pair
+    soft, counts = metrics.soft_measures(prediction.astype(np.float16), reference), confusion(prediction, reference)
+    for name in ("precision", "recall", "iou", "dice"):
+        np.testing.assert_equal(soft[f"soft_{name}"], getattr(counts, name))
+
+
+def test_soft_measures_refuse_another_shape():
+    with pytest.raises(ValueError, match="probabilities"):
+        metrics.soft_measures(np.zeros((1, 3)), np.zeros(3, bool))
+
+
+def test_values_of_one_group_are_drawn_together():
+    values = [0.2] * 50 + [0.8] * 50
+    single = metrics.bootstrap_mean_ci(values)
+    assert single[1] - single[0] < 0.2
+    # Two patients: both means are drawn, and both of either.
+    assert metrics.bootstrap_mean_ci(values, groups=["a"] * 50 + ["b"] * 50) == pytest.approx((0.2, 0.8))
+    assert metrics.bootstrap_mean_ci(values, groups=[str(i) for i in range(100)]) == pytest.approx(single, abs=0.02)
+
+
+def test_one_group_has_no_interval():
+    assert np.isnan(metrics.bootstrap_mean_ci([0.1, 0.9, math.nan], groups=["a", "a", "b"])).all()

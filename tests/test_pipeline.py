@@ -12,8 +12,11 @@ from PIL import Image
 from tiny import bright_spec, disc, volume_spec, write_model, write_pictures
 
 from segtool.errors import OutputError, UsageError
+from segtool.geometry import Geometry
 from segtool.pipeline import PredictOptions, Progress, predict_folder
 from segtool.scan import ScanOptions
+from segtool.scores import score, structures_of, with_soft
+from segtool.spec import LabelSpec
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +231,80 @@ def test_a_reference_without_a_scan_is_a_note_and_no_failed_case(model: Path, sc
         "other_mask.png: a reference without its scan. "
         "Put the scan beside it under the same name, or take the reference away.",
     )
+
+
+def test_continue_draws_the_overlays_that_an_earlier_run_did_not(model: Path, scans: Path, tmp_path: Path) -> None:
+    predict_folder([scans], options(model, tmp_path))
+    report = predict_folder([scans], options(model, tmp_path, overlay=True, resume=True))
+    assert report.counts["skipped"] == 3
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "out" / "overlays").iterdir()}
+    predict_folder([scans], PredictOptions(model=model, output=tmp_path / "other", overlay=True))
+    assert drawn == {path.name: path.read_bytes() for path in (tmp_path / "other" / "overlays").iterdir()}
+
+
+def test_continue_makes_cases_again_whose_probabilities_are_missing(model: Path, scans: Path, tmp_path: Path) -> None:
+    predict_folder([scans], options(model, tmp_path, save_probabilities=True))
+    (tmp_path / "out" / "slice_1_probabilities.npz").unlink()
+    report = predict_folder([scans], options(model, tmp_path, save_probabilities=True, resume=True))
+    assert report.counts == {"cases": 3, "done": 1, "failed": 0, "skipped": 2}
+    assert (tmp_path / "out" / "slice_1_probabilities.npz").is_file()
+
+
+def test_a_case_called_like_the_probabilities_of_another_keeps_its_result(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, value in (("a", 1), ("a_probabilities", 0)):
+        volume = np.zeros((20, 20, 4), np.int16)
+        volume[4:9, 4:9] = 100 * value + 10
+        nib.save(nib.Nifti1Image(volume, np.diag([-1.0, -1, 3, 1])), tmp_path / "in" / f"{name}.nii.gz")
+    report = predict_folder([tmp_path / "in"], options(model, tmp_path, save_probabilities=True))
+    assert [case.name for case in report.cases] == ["a", "a_probabilities_"]
+    written = {path.name for path in (tmp_path / "out").glob("*.nii.gz")}
+    assert written == {f"{name}.nii.gz" for name in (
+        "a", "a_probabilities", "a_probabilities_", "a_probabilities__probabilities"
+    )}  # fmt: skip
+
+
+def test_soft_metrics_score_the_probabilities(model: Path, scans: Path, tmp_path: Path) -> None:
+    report = predict_folder([scans], options(model, tmp_path, soft_metrics=True))
+    scores = report.cases[0].scores["tumour"]
+    mask = disc(32, (8, 16), 5)
+    inside, outside = (1 / (1 + np.exp(-value)) for value in (0.5, -0.5))
+    both, predicted = inside * mask.sum(), inside * mask.sum() + outside * (~mask).sum()
+    assert scores.dice == 1.0
+    assert scores.soft_recall == pytest.approx(inside, abs=1e-3)
+    assert scores.soft_precision == pytest.approx(both / predicted, abs=1e-3)
+    assert scores.soft_dice == pytest.approx(2 * both / (predicted + mask.sum()), abs=1e-3)
+    assert report.summary["tumour"]["soft_dice_n_with_reference"] == 3
+    assert not list((tmp_path / "out").glob("*_probabilities*"))
+    assert "soft_iou" in (tmp_path / "out" / "report.csv").read_text().splitlines()[0]
+    again = predict_folder([scans], options(model, tmp_path, soft_metrics=True, resume=True))
+    assert again.counts["done"] == 3
+
+
+@pytest.mark.parametrize(("activation", "of_region"), [("sigmoid", 0.6), ("softmax", 0.8)])
+def test_the_probability_of_a_region_joins_those_of_its_labels(activation: str, of_region: float) -> None:
+    labels = (LabelSpec(name="a", value=1, reference_values=(1,)), LabelSpec(name="b", value=2, reference_values=(2,)))
+    spec = bright_spec(labels=labels, regions={"both": (1, 2)}, activation=activation)
+    reference = np.array([[1, 2]])
+    scores, slices = score(reference, reference, Geometry.of_pixels((1, 2)), structures_of(spec))
+    share = np.broadcast_to(np.array([0.6, 0.2], np.float32)[:, None, None], (2, 1, 2))
+    soft, _ = with_soft(scores, slices, share, reference, spec)
+    assert {name: one.soft_recall for name, one in soft.items()} == pytest.approx(
+        {"a": 0.6, "b": 0.2, "both": of_region}
+    )
+    stack = Geometry.of_pixels((1, 1, 2))
+    scores, slices = score(reference[None], reference[None], stack, structures_of(spec))
+    _, by_slice = with_soft(scores, slices, share[:, None], reference[None], spec)
+    assert by_slice[0]["both"].soft_recall == pytest.approx(of_region)
+
+
+def test_a_label_with_its_own_threshold_is_cut_there_unless_told_otherwise(scans: Path, tmp_path: Path) -> None:
+    # The disc has probability 0.62, the rest 0.38.
+    spec = bright_spec(labels=(LabelSpec(name="tumour", value=1, threshold=0.3),))
+    model = write_model(tmp_path / "own.onnx", spec)
+    report = predict_folder([scans], options(model, tmp_path))
+    assert report.cases[0].scores["tumour"].area_px == 32 * 32
+    assert report.options["threshold"] == {"tumour": 0.3}
+    assert predict_folder([scans], options(model, tmp_path, resume=True)).counts["skipped"] == 3
+    report = predict_folder([scans], options(model, tmp_path, threshold=0.5))
+    assert report.summary["tumour"]["dice_mean_all"] == 1.0

@@ -187,3 +187,41 @@ def test_resampling_to_the_networks_spacing_and_back_keeps_a_large_block() -> No
     assert prepared.tensor.shape == (1, 20, 20, 20)
     labels, _ = finish_volume(prepared, prepared.tensor - 0.5, spec, 0.5)
     np.testing.assert_array_equal(labels.labels, mask)
+
+
+def test_a_cropped_slice_fills_the_frame_and_its_labels_return_to_their_place() -> None:
+    data = np.zeros((1, 30, 40, 3), np.float32)
+    data[0, 5:13, 20:28] = 1.0 + np.arange(3)
+    geometry = Geometry(data.shape[1:], np.diag([1.0, 1.0, 5.0, 1.0]), "volume")
+    spec = make_spec(input=SliceSpec(size=(16, 16), crop_to_nonzero=True))
+    prepared = SlicedCase(Case("a", data, geometry), spec)
+    assert (prepared.placement.native, prepared.placement.inner) == ((8, 8), (16, 16))
+    assert (prepared.tensor(1) == 2).all()
+    assembler = SliceAssembler(prepared, spec, 0.5)
+    for index in range(prepared.count):
+        assembler.add(index, np.full((1, 16, 16), 4.0, np.float32))
+    labels, _ = assembler.finish()
+    np.testing.assert_array_equal(labels.labels, data[0] > 0)
+
+
+def test_statistics_of_the_volume_keep_slices_comparable_and_the_background_zero() -> None:
+    data = np.zeros((1, 16, 16, 2), np.float32)
+    data[0, 4:12, 4:12, 0], data[0, 4:12, 4:12, 1] = 10, 30
+    geometry = Geometry(data.shape[1:], np.diag([1.0, 1.0, 5.0, 1.0]), "volume")
+    # All voxels that are not 0: mean 20, deviation 10.
+    intensity = IntensitySpec(foreground="nonzero", background="zero", scope="volume")
+    prepared = SlicedCase(Case("a", data, geometry), make_spec(intensity=intensity))
+    np.testing.assert_allclose(np.unique(prepared.tensor(0)), [-1, 0])
+    np.testing.assert_allclose(np.unique(prepared.tensor(1)), [0, 1])
+    picture = Case("b", data[..., 0], Geometry.of_pixels((16, 16)))
+    alone = SlicedCase(picture, make_spec(intensity=intensity)).tensor(0)
+    np.testing.assert_array_equal(alone, 0)
+
+
+def test_the_frame_around_a_slice_with_a_zero_background_is_background() -> None:
+    picture = np.zeros((1, 8, 16), np.float32)
+    picture[0, 2:6, 2:14] = np.arange(12)
+    intensity = IntensitySpec(foreground="nonzero", background="zero")
+    frame = SlicedCase(Case("a", picture, Geometry.of_pixels((8, 16))), make_spec(intensity=intensity)).tensor(0)
+    assert (frame[0, :4] == 0).all()
+    assert frame.min() < 0

@@ -182,6 +182,10 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[dict[str, str], str
             "volume_1_slice_10": ({UNNAMED: "volume_1_slice_10.h5"}, "volume_1_slice_10.h5"),
         },
     ),
+    "a COCO file among pictures holds their references": (
+        ("a.png", "b.nii.gz", "_annotations.coco.json"),
+        {"a": ({UNNAMED: "a.png"}, "_annotations.coco.json"), "b": ({UNNAMED: "b.nii.gz"}, None)},
+    ),
     "other files are passed over": (
         (
             "a.png",
@@ -189,7 +193,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[dict[str, str], str
             ".partial-7-b.png",
             "._a.png",
             "report.json",
-            "_annotations.coco.json",
+            "annotations.json",
             "index.csv",
             "README",
             ".git/x.png",
@@ -804,7 +808,7 @@ def test_the_formats_agree_on_which_of_them_hold_references() -> None:
         ("kaggle_3m", 12, 12, {"t1", "flair", "t1ce"}),
         ("cheng", 2628, 2628, {UNNAMED}),
         ("lgg_h5", 343, 343, {UNNAMED}),
-        ("kaggle_coco", 2146, 0, {UNNAMED}),
+        ("kaggle_coco", 2146, 2146, {UNNAMED}),
         ("dicom/structural_t1", 1, 0, {UNNAMED}),
     ],
 )

@@ -1,9 +1,11 @@
 """ModelSpec: checked when made."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from segtool.spec import ChannelSpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
+from segtool.spec import ChannelSpec, LabelRules, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec, VolumeSpec
 
 TUMOUR = LabelSpec(name="tumour", value=1)
 T1CE = ChannelSpec(name="t1ce", aliases=("T1Gd",))
@@ -24,6 +26,11 @@ def make(**changes: object) -> ModelSpec:
         ({"input": SliceSpec(size=(64, 72))}, "does not divide by 16"),
         ({"threshold": 1.0}, "less than 1"),
         ({"name": "../up"}, "match pattern"),
+        ({"labels": ({"name": "tumour", "value": 1, "threshold": 1.0},)}, "less than 1"),
+        ({"postprocess": {"labels": {"core": {"fill_holes": True}}}}, "post-processing of \\['core'\\]"),
+        ({"test_time_flips": ("horizontal", "horizontal")}, "not different axes"),
+        ({"test_time_flips": ("depth",)}, "not different axes of the input"),
+        ({"test_time_flips": ("left",)}, "'horizontal', 'vertical' or 'depth'"),
         ({"colour": "red"}, "Extra inputs"),
         ({"input": {"rank": 3, "patch": (16, 16, 16), "orientation": "XYZ"}}, "not an orientation"),
     ],
@@ -48,3 +55,32 @@ def test_a_channel_answers_to_its_aliases_in_any_case() -> None:
 def test_softmax_has_one_output_more_for_the_background() -> None:
     assert make().output_channels == 1
     assert make(activation="softmax").output_channels == 2
+
+
+OWN = LabelSpec(name="tumour", value=1, threshold=0.3)
+RULES = PostprocessSpec(fill_holes=True, labels={"tumour": LabelRules(min_component_voxels=5)})
+
+
+@pytest.mark.parametrize("changes", [{"labels": (OWN,)}, {"postprocess": RULES}, {"test_time_flips": ("vertical",)}])
+def test_what_an_older_reader_would_get_wrong_raises_the_schema(changes: dict[str, object]) -> None:
+    spec = make(**changes)
+    assert json.loads(spec.to_json())["schema"] == 2
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_a_spec_that_uses_nothing_new_is_written_as_before() -> None:
+    written = json.loads(make(postprocess=PostprocessSpec(largest_component=True)).to_json())
+    assert written["schema"] == 1
+    assert next(iter(written)) == "schema"
+    assert "test_time_flips" not in written
+    assert set(written["labels"][0]) == {"name", "value", "reference_values"}
+    rules = {"min_component_voxels", "min_component_share", "largest_component", "fill_holes"}
+    assert set(written["postprocess"]) == rules
+
+
+def test_a_label_has_its_own_threshold_and_rules_or_the_models() -> None:
+    labels = (OWN, LabelSpec(name="core", value=2))
+    spec = make(labels=labels, threshold=0.6, postprocess=RULES)
+    assert spec.thresholds == (0.3, 0.6)
+    assert spec.postprocess.rules_of("tumour") == LabelRules(min_component_voxels=5)
+    assert spec.postprocess.rules_of("core") == LabelRules(fill_holes=True)

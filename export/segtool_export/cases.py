@@ -1,6 +1,7 @@
 """Inputs for parity: real samples as the network sees them."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from segtool.loading import load_case
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.scan import scan
 from segtool.spec import ModelSpec
-from segtool_train.data.base import spread
+from segtool_train.data.base import Item, spread
 from segtool_train.data.cache import read_cache
 from segtool_train.run_folder import RunFolder
 
@@ -30,7 +31,7 @@ class Sample:
 
 
 def validation_samples(run: RunFolder, limit: int) -> Sequence[Sample]:
-    """Samples of the run's validation cases, from its cache.
+    """Samples of the run's validation cases, of its training cases where none validate, from its cache.
 
     Raises:
         UsageError: The run or its cache is gone.
@@ -44,7 +45,7 @@ def validation_samples(run: RunFolder, limit: int) -> Sequence[Sample]:
             "Name labelled scans with --cases.",
         ) from error
     cache = read_cache(folder)
-    chosen = spread(cache.indices(split.validation), limit)
+    chosen = spread(cache.indices(split.validation or split.train), limit)
     return [Sample(_name(cache.samples[i].item, cache.samples[i].slice), cache.image(i)) for i in chosen]
 
 
@@ -67,6 +68,22 @@ def folder_samples(folder: Path, spec: ModelSpec, limit: int) -> Sequence[Sample
             "Name a folder of scans with the model's channels.",
         )
     return spread(samples, limit)
+
+
+def item_samples(items: Sequence[Item], spec: ModelSpec, limit: int) -> Iterator[Sample]:
+    """Samples of the items, read one after the other: no cache is needed, and one case at a time is in memory.
+
+    Args:
+        items: At least one.
+        spec: Decides the pixels.
+        limit: How many samples in all, spread over items and over their slices.
+
+    Raises:
+        CaseError: An item cannot be read.
+    """
+    chosen = spread(items, limit)
+    for item in chosen:
+        yield from spread(list(_samples(load_case(item.source, spec), spec)), math.ceil(limit / len(chosen)))
 
 
 def _samples(case: Case, spec: ModelSpec) -> Iterator[Sample]:

@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segtool.errors import MissingDependencyError
+from segtool.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from segtool_export.exporting import Exported
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder that `segtool train` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that `segtool train` wrote, or its best.safetensors or last.ckpt; of folds, the folder above."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .onnx file to write. [default: RUN/model.onnx]")
+    ] = None,
     cases: Annotated[
         Path | None,
         typer.Option(help="Scans to compare torch and ONNX on; default the run's validation cases."),
@@ -26,6 +33,13 @@ def export(
             min=0.0, max=1.0, help="Write into the spec: drop components below this share of a label's largest one."
         ),
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Also measure it on the run's test cases and write RUN/card.md, as training ends."),
+    ] = False,
+    learn: Annotated[
+        bool, typer.Option("--learn/--no-learn", help="With --card: choose post-processing on the validation cases.")
+    ] = True,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn a training run into one .onnx file that carries its spec.
@@ -34,6 +48,8 @@ def export(
     """
     try:
         from segtool_export.exporting import export_run
+        from segtool_export.finish import export_into_run, finish_run
+        from segtool_export.folds import ensemble_command, export_folds, fold_runs
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"segtool", "segtool_train", "segtool_export"}:
             raise
@@ -41,8 +57,26 @@ def export(
             f"{error.name} is not installed, which export needs",
             "Install it with: pip install 'segtool[export]'",
         ) from error
-    exported = export_run(run, output, cases, opset, min_component_share)
-    typer.echo(json.dumps(_facts(exported)) if json_output else _table(exported))
+    folds = fold_runs(run)
+    if card:
+        if output or cases or min_component_share is not None or folds or run.is_file():
+            raise UsageError("--card finishes a run's folder as training does", "Give the folder and --card alone.")
+        facts = finish_run(run, learn=learn, log=lambda line: typer.echo(line, err=json_output))
+        typer.echo(json.dumps(facts) if json_output else f"done    {run}")
+    elif folds:
+        if output is not None:
+            raise UsageError(f"--output {output}: {len(folds)} folds do not go into one file", "Leave --output out.")
+        models = export_folds(folds, cases, opset, min_component_share)
+        if json_output:
+            typer.echo(json.dumps([_facts(one) for one in models]))
+        else:
+            typer.echo("\n".join([*map(_table, models), f"ensemble  {ensemble_command(models)}"]))
+    else:
+        if output is None:
+            exported = export_into_run(run, cases, opset, min_component_share)
+        else:
+            exported = export_run(run, output, cases, opset, min_component_share)
+        typer.echo(json.dumps(_facts(exported)) if json_output else _table(exported))
 
 
 def _facts(exported: "Exported") -> dict[str, Any]:

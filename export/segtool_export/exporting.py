@@ -1,5 +1,6 @@
 """From a run's folder to a model file that has proved itself."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,19 @@ from typing import Any
 from torch import nn
 
 from segtool.atomic import atomic_path
-from segtool.errors import ModelError, UsageError
+from segtool.errors import UsageError
 from segtool.model_file import sha256, write_spec
-from segtool.spec import ModelSpec
-from segtool_export.cases import folder_samples, validation_samples
+from segtool.spec import ModelSpec, PostprocessSpec
+from segtool_export.cases import Sample, folder_samples, item_samples, validation_samples
 from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import Parity, compare
+from segtool_export.weights import RunWeights
+from segtool_train.data.base import Item
 from segtool_train.run_folder import RunFolder
-from segtool_train.training import build_network
 
-PARITY_SAMPLES = 64  # spread over the cases: minutes of a CPU for slices, and the worst of 64 is a hard test
+PARITY_SAMPLES = {2: 64, 3: 4}
+"""By rank, spread over the cases: minutes of a CPU, and the worst of 64 slices, or of 4 volumes of a hundred windows
+each, is a hard test."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,18 @@ class Exported:
 
 
 def export_run(
-    run_path: Path, output: Path, cases: Path | None, opset: int, min_component_share: float | None = None
+    run_path: Path,
+    output: Path,
+    cases: Path | Sequence[Item] | None,
+    opset: int,
+    min_component_share: float | None = None,
 ) -> Exported:
-    """Export the best weights of a run.
+    """Export weights of a run.
 
     Args:
-        run_path: Folder that `segtool train` wrote.
+        run_path: Folder that `segtool train` wrote, whose best weights are taken, or a file of weights in it.
         output: The ``.onnx`` file; it appears only once parity is proved.
-        cases: Scans to compare on; None takes the run's validation cases.
+        cases: Scans to compare on, a folder or items; None takes the run's validation cases from its cache.
         opset: ONNX operator set.
         min_component_share: Replaces the rule of the spec's post-processing; None keeps the recipe's.
 
@@ -47,13 +55,10 @@ def export_run(
         ModelError: The export segments otherwise than the trained network, or the weights do not fit it.
         OutputError: The file cannot be written.
     """
-    if output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: not the name of an .onnx file", "End it in .onnx.")
-    run = RunFolder(run_path)
-    spec = run.read_spec()
-    network = trained_network(run)
-    limit = PARITY_SAMPLES
-    samples = validation_samples(run, limit) if cases is None else folder_samples(cases, spec, limit)
+    _check_output(output)
+    weights = RunWeights.at(run_path)
+    spec, network = weights.spec(), weights.network()
+    samples = _samples(weights.run, spec, cases)
     with atomic_path(output) as temporary:
         write_onnx(network, spec, temporary, opset)
         parity = compare(network, temporary, spec, samples)
@@ -61,27 +66,34 @@ def export_run(
         export = {"opset": opset, "parity": parity.to_provenance()}
         update: dict[str, Any] = {"provenance": {**spec.provenance, "export": export}}
         if min_component_share is not None:
-            rules = {"min_component_share": min_component_share}
-            update["postprocess"] = spec.postprocess.model_copy(update=rules)
+            update["postprocess"] = _with_share(spec.postprocess, min_component_share)
         spec = spec.model_copy(update=update)
         write_spec(temporary, spec, temporary)
     return Exported(output, spec, parity, output.stat().st_size, sha256(output))
 
 
-def trained_network(run: RunFolder) -> nn.Module:
-    """The network of a run with its best weights, in inference mode.
+def _samples(run: RunFolder, spec: ModelSpec, cases: Path | Sequence[Item] | None) -> Iterable[Sample]:
+    limit = PARITY_SAMPLES[spec.input.rank]
+    if cases is None:
+        return validation_samples(run, limit)
+    return folder_samples(cases, spec, limit) if isinstance(cases, Path) else item_samples(cases, spec, limit)
 
-    Raises:
-        UsageError: Not a run that has ended an epoch.
-        ModelError: The weights do not fit the recipe's network.
-    """
-    network, _ = build_network(run.read_recipe())
-    try:
-        network.load_state_dict(run.read_best())
-    except RuntimeError as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelError(
-            f"{run.best_file}: does not fit the network of {run.recipe_file.name} ({first_line})",
-            "Train again, or restore the folder.",
-        ) from error
-    return network.eval()
+
+def _check_output(output: Path) -> None:
+    """Before any work is done."""
+    if output.suffix != ".onnx":
+        raise UsageError(f"--output {output}: not the name of an .onnx file", "End it in .onnx.")
+    if output.is_dir():
+        raise UsageError(f"--output {output}: is a folder", f"Name a file in it: {output / 'model.onnx'}")
+
+
+def _with_share(rules: PostprocessSpec, share: float) -> PostprocessSpec:
+    """The rules with another ``min_component_share``, for every label."""
+    changed = {"min_component_share": share}
+    labels = {name: one.model_copy(update=changed) for name, one in rules.labels.items()}
+    return rules.model_copy(update={**changed, "labels": labels})
+
+
+def trained_network(run: RunFolder) -> nn.Module:
+    """The network of a run with its best weights, in inference mode; errors as :meth:`RunWeights.network`."""
+    return RunWeights(run).network()

@@ -62,6 +62,8 @@ def _ignore_exporter_warnings() -> None:
             r"ONNX export mode is set to TrainingMode.EVAL, but operator 'instance_norm'",
             exporter,
         ),
+        # Paddings are recorded as reversed lists, which the exporter leaves to the engine to fold.
+        (UserWarning, r"Constant folding - Only steps=1 can be constant folded", ""),
         # Layers look at their input's extent while it is recorded; those looks guard, they compute nothing.
         (TracerWarning, r"Converting a tensor to a Python boolean", ""),
     ):

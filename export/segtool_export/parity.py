@@ -1,7 +1,7 @@
 """Whether an exported file segments as the network does that was trained."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from segtool.backends import load_backend
 from segtool.errors import ModelError
 from segtool.metrics import dice
 from segtool.postprocess import decide
+from segtool.postprocess.decision import own_thresholds
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
 from segtool_export.cases import Sample
@@ -94,7 +95,7 @@ class Parity:
 
 
 def compare(
-    network: nn.Module, model: Path, spec: ModelSpec, samples: Sequence[Sample], precision: str = "fp32"
+    network: nn.Module, model: Path, spec: ModelSpec, samples: Iterable[Sample], precision: str = "fp32"
 ) -> Parity:
     """Run both on every sample, in inference's way: slices as they are, volumes by blended windows."""
     backend = load_backend(model, "cpu")
@@ -127,7 +128,7 @@ def _logits(run: Run, image: AnyArray, spec: ModelSpec) -> AnyArray:
 
 
 def _compare(name: str, before: AnyArray, after: AnyArray, spec: ModelSpec) -> CaseParity:
-    masks = [decide(logits, spec, spec.threshold) for logits in (before, after)]
+    masks = [decide(logits, spec, own_thresholds(spec)) for logits in (before, after)]
     overlaps = [_dice(masks[0] == label.value, masks[1] == label.value) for label in spec.labels]
     difference = float(np.abs(before - after).max())
     # NaN compares with nothing and would pass any gate.

@@ -1,7 +1,7 @@
 """What every inference engine can do. One file an engine; the table is in :mod:`segtool.backends`."""
 
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -12,13 +12,16 @@ class Backend(Protocol):
     ``xp`` is the array module (numpy, or cupy on a GPU) in which :meth:`run` takes and gives arrays.
     """
 
-    name: ClassVar[str]
-    """Such as ``onnxruntime``."""
+    @property
+    def name(self) -> str:
+        """Such as ``onnxruntime``."""
+        ...
+
     version: str
     device: str
     """What is really used, read back from the engine: ``cpu`` or ``cuda``."""
     precision: str
-    """Of the arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+    """Of the arithmetic: ``fp32``, ``fp16``, ``bf16`` or ``int8``; joined by ``+`` where models differ."""
     xp: ModuleType
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -35,7 +35,8 @@ def demo(
     from segtool.bundled import default_model, find_model
     from segtool.commands.predict import run_predict
     from segtool.demo_folder import write_demo_folder
-    from segtool.pipeline import PredictOptions, check_writable
+    from segtool.output_folder import check_writable
+    from segtool.pipeline import PredictOptions
 
     check_own_folder(output)
     file = default_model() if model is None else find_model(model)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segtool.errors import UsageError
+from segtool.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from segtool.evaluation import EvaluateOptions
     from segtool.report import CaseResult, Report, Structure
+    from segtool.spec import ModelSpec
 
 _FAILURES_SHOWN = 20
 
@@ -38,6 +39,14 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse predictions that do not lie on the reference's grid.")
     ] = False,
+    soft_metrics: Annotated[
+        bool,
+        typer.Option("--soft-metrics", help="Also score the probability maps beside the predictions; needs --model."),
+    ] = False,
+    patients: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Columns case,patient: confidence intervals then draw whole patients."),
+    ] = None,
     no_surface: Annotated[
         bool, typer.Option("--no-surface", help="Skip the distances between surfaces, which take most time.")
     ] = False,
@@ -50,12 +59,15 @@ def evaluate(
     predictions and references know but one value each.
     """
     from segtool.evaluation import EvaluateOptions
+    from segtool.patients import read_patients
 
     options = EvaluateOptions(
         structures=_structures(labels or (), model),
         label_map=_value_map(label_map or ()),
         surface=not no_surface,
         strict=strict,
+        patients={} if patients is None else read_patients(patients),
+        soft=_model_of_probabilities(model, labels) if soft_metrics else None,
     )
     report = run_evaluate(predictions, references, options, output=output, as_json=json)
     if report.failures:
@@ -83,6 +95,15 @@ def _structures(labels: Sequence[str], model: str | None) -> "tuple[Structure, .
         both = tuple(int(part) for part in parts)
         found[name] = Structure(name, both, both)
     return tuple(found.values()) or None
+
+
+def _model_of_probabilities(model: str | None, labels: Sequence[str] | None) -> "ModelSpec":
+    if not model or labels:
+        raise UsageError("--soft-metrics: which labels the probabilities mean is not said", "Give --model MODEL.")
+    from segtool.bundled import find_model
+    from segtool.model_file import read_spec
+
+    return read_spec(find_model(model))
 
 
 def _value_map(texts: Sequence[str]) -> dict[int, int]:
@@ -114,15 +135,15 @@ def run_evaluate(
     from rich.console import Console
 
     from segtool.evaluation import EvaluateProgress, evaluate_pairs
+    from segtool.output_folder import check_writable
     from segtool.pairing import pair_files
-    from segtool.pipeline import check_writable
 
     out = Console(highlight=False, soft_wrap=True)
     failed: list[CaseResult] = []
 
     def say(text: str) -> None:
         if not as_json:
-            out.print(text, markup=False)
+            out.print(printable(text), markup=False)
 
     def on_case(result: "CaseResult") -> None:
         for note in result.notes:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segtool.errors import CaseError, UsageError
+from segtool.errors import CaseError, UsageError, printable
 
 if TYPE_CHECKING:
     from segtool.case import CaseSource, Source
     from segtool.formats.base import Description
     from segtool.scan import Problem
+    from segtool.scan.sets import Recognition
     from segtool.spec import ModelSpec
 
 _PROBLEMS_FOUND = 1
@@ -27,15 +28,21 @@ def inspect(
         str | None,
         typer.Option("--model", "-m", help="Check the scans against this model: a file, or a bundled model's name."),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Look at one folder as a training set: auto, or a layout's name such as coco or brats."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what the tool sees, and every problem with its remedy.
 
     Of scans: cases, channels, grids, spacing, orientation and the label values of references. Of a model
     file: its spec. Without --model only headers and references are read; with it every scan is, as for a
-    prediction. The exit code is 1 where there are problems.
+    prediction. With --layout: items, patients, folds and classes of a training set, and what is broken in it.
+    The exit code is 1 where there are problems.
     """
     from segtool.bundled import find_model
+    from segtool.commands.inspect_set import describe_set, print_set, recognised, recognition_facts
     from segtool.commands.model_facts import describe_model, model_text
     from segtool.commands.show import to_json
     from segtool.model_file import read_spec
@@ -48,11 +55,19 @@ def inspect(
         typer.echo(to_json(facts) if json else model_text(facts))
         return
     spec = None if model is None else read_spec(find_model(model))
+    if layout is not None:
+        facts = describe_set(paths, layout, spec)
+        typer.echo(to_json(facts)) if json else print_set(facts)
+        if facts["broken"]:
+            raise typer.Exit(_PROBLEMS_FOUND)
+        return
     cases, problems = look(paths, spec)
+    seen_as = recognised(paths)
     if json:
-        typer.echo(to_json({"cases": cases, "problems": [_problem_facts(problem) for problem in problems]}))
+        told = [_problem_facts(problem) for problem in problems]
+        typer.echo(to_json({"cases": cases, "layout": recognition_facts(seen_as), "problems": told}))
     else:
-        _print_cases(cases, problems)
+        _print_cases(cases, problems, seen_as)
     if problems:
         raise typer.Exit(_PROBLEMS_FOUND)
 
@@ -145,13 +160,13 @@ def _reference_facts(
     """Label values of a reference, which is read; None where there is none."""
     import numpy as np
 
-    from segtool.formats import get_format
+    from segtool.formats import label_reader
     from segtool.scan import Problem
 
     if reference is None:
         return None
     try:
-        label_map = get_format(reference.format).read_labels(reference)
+        label_map = label_reader(reference.format).read_labels(reference)
     except CaseError as error:
         problems.append(Problem(case, error.problem, error.remedy))
         return None
@@ -178,7 +193,7 @@ def _problem_facts(problem: "Problem") -> dict[str, str]:
     return {"where": problem.where, "problem": problem.problem, "remedy": problem.remedy}
 
 
-def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"]) -> None:
+def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"], seen_as: "Recognition | None") -> None:
     from segtool.commands.show import print_columns
 
     rows = [("case", "format", "channel", "type", "grid", "reference")]
@@ -192,6 +207,8 @@ def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"])
             # A case's name and reference stand in its first line only.
             cells, reference = ["", ""], ""
     print_columns(rows)
+    if seen_as is not None:
+        typer.echo(f"layout  {seen_as.layout} ({seen_as.certainty}: {printable(seen_as.reason)})")
     for line in _kinds(cases):
         typer.echo(f"kind    {line}")
     for source in cases:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from segtool.errors import printable
 from segtool.model_file import read_spec, sha256
 from segtool.spec import ModelSpec
 
@@ -40,12 +41,18 @@ def model_text(facts: dict[str, Any]) -> str:
     for label in spec["labels"]:
         meant = label["reference_values"]
         source = f"reference values {', '.join(map(str, meant))}" if meant else "any reference value but 0"
-        lines.append(f"label      {label['value']} {label['name']}  ({source})")
+        own = f", threshold {label['threshold']:g}" if "threshold" in label else ""
+        lines.append(f"label      {label['value']} {label['name']}  ({source}){own}")
     lines += [f"region     {name} = {' + '.join(map(str, values))}" for name, values in spec["regions"].items()]
     lines.append(f"output     {spec['activation']}, threshold {spec['threshold']:g}")
-    lines.append(f"post       {_pairs(spec['postprocess'])}")
+    rules = dict(spec["postprocess"])
+    own = rules.pop("labels", {})
+    lines.append(f"post       {_pairs(rules)}")
+    lines += [f"post       {name}: {_pairs(values)}" for name, values in own.items()]
+    if flips := spec.get("test_time_flips"):
+        lines.append(f"flips      {' '.join(flips)}: the mean of {2 ** len(flips)} passes")
     lines += _tree(spec["provenance"], "")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from segtool.errors import UsageError
+from segtool.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from segtool.backends.base import Backend
+    from segtool.ensemble import Ensemble
     from segtool.pipeline import PredictOptions
     from segtool.report import CaseResult, Report
     from segtool.scan import Scan
-    from segtool.spec import ModelSpec
 
 _DEVICES = ("auto", "cpu", "cuda")
 _NOTES_SHOWN = 20
@@ -26,8 +26,13 @@ _NOTES_SHOWN = 20
 def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders (searched recursively) and files.")],
     model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="A model file, or a name from `segtool models`. [default: the bundled one]"),
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model file, or a name from `segtool models`. [default: the bundled one] "
+            "Repeatable: the probabilities of several models are averaged.",
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("segtool-output"),
     masks: Annotated[
@@ -45,8 +50,22 @@ def predict(
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also write probability maps.")
     ] = False,
+    soft_metrics: Annotated[
+        bool, typer.Option("--soft-metrics", help="Also score the probabilities themselves against references.")
+    ] = False,
+    patients: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Columns case,patient: confidence intervals then draw whole patients."),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is labelled. [default: the model's]")
+    ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|flips|AXES",
+            help="Average over flips of the input, such as horizontal,vertical. [default: the model's]",
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")] = False,
     resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
@@ -68,6 +87,7 @@ def predict(
     """
     from segtool.backends import Device
     from segtool.bundled import find_model
+    from segtool.patients import read_patients
     from segtool.pipeline import PredictOptions
     from segtool.scan import ScanOptions
 
@@ -76,7 +96,7 @@ def predict(
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold {threshold}: not a probability", "Give a number between 0 and 1.")
     options = PredictOptions(
-        model=None if model is None else find_model(model),
+        model=[find_model(one) for one in model or ()] or None,
         output=output,
         scan=ScanOptions(
             masks=masks,
@@ -85,11 +105,14 @@ def predict(
             mask_dataset=mask_dataset,
         ),
         threshold=threshold,
+        tta=tta,
         device=cast("Device", device),
         batch=batch,
         threads=threads,
         overlay=overlay,
         save_probabilities=save_probabilities,
+        soft_metrics=soft_metrics,
+        patients={} if patients is None else read_patients(patients),
         raw=raw,
         resume=resume,
         strict=strict,
@@ -128,16 +151,15 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
         typer.echo(report.to_json())
         return report
     for line in _notes(report):
-        out.print(f"note    {line}", markup=False)
+        view.say(f"note    {line}")
     report.print_table(out)
     counts = report.counts
     finished = counts["done"]
     rate = f" ({report.elapsed_s / finished:.3g} s a case)" if finished else ""
     skipped = f", {counts['skipped']} kept from before" if counts["skipped"] else ""
-    out.print(
+    view.say(
         f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}   "
-        f"{options.output / 'report.json'}",
-        markup=False,
+        f"{options.output / 'report.json'}"
     )
     return report
 
@@ -187,31 +209,38 @@ class _View:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One line on stdout, unless JSON goes there."""
         if not self._quiet:
-            self._out.print(text, markup=False)
+            self._out.print(printable(text), markup=False)
 
-    def _start(self, spec: "ModelSpec", backend: "Backend", scan: "Scan") -> None:
-        channels, labels = " ".join(spec.channel_names), " ".join(label.name for label in spec.labels)
-        self._say(
-            f"model   {spec.name}  {channels} -> {labels}   "
+    def _start(self, models: "Ensemble", backend: "Backend", scan: "Scan") -> None:
+        channels = " ".join(models.spec.channel_names)
+        labels = " ".join(label.name for label in models.spec.labels)
+        names = " + ".join(member.spec.name for member in models.members)
+        self.say(
+            f"model   {names}  {channels} -> {labels}   "
             f"{backend.name} {backend.version} {backend.device} {backend.precision}"
         )
+        for flips in dict.fromkeys(models.flips.values()):
+            self.say(f"flips   {' '.join(flips)}: the mean of {2 ** len(flips)} passes a model")
+        for note in models.notes:
+            self.say(f"note    {note}")
         kinds: dict[str, int] = {}
         for case in scan.cases:
             kinds[case.first.format] = kinds.get(case.first.format, 0) + 1
         text = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         lost = sum(problem.loses_case for problem in scan.problems)
         problems = f", {_count(lost, 'problem')}" if lost else ""
-        self._say(f"scan    {_count(len(scan.cases), 'case')} ({text}){problems}")
+        self.say(f"scan    {_count(len(scan.cases), 'case')} ({text}){problems}")
         for problem in scan.problems:
-            self._say(f"{'failed' if problem.loses_case else 'note  '}  {problem}")
+            self.say(f"{'failed' if problem.loses_case else 'note  '}  {problem}")
         self._bar.update(self._task, total=len(scan.cases))
 
     def _case(self, result: "CaseResult") -> None:
         if result.status == "failed":
             reason = (result.error or "").removeprefix(f"case {result.name!r}").lstrip(": ")
-            self._say(f"failed  {result.name}: {reason}")
+            self.say(f"failed  {result.name}: {reason}")
         self._bar.advance(self._task)
         speed = self._bar.tasks[0].speed
         self._bar.update(self._task, rate=f"{speed:.1f} cases/s" if speed else "")

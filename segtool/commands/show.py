@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import typer
 
+from segtool.errors import printable
+
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns, the first as heading: a table on a terminal, plain text in a pipe."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

@@ -3,8 +3,9 @@
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from segtool.formats.base import Format
+from segtool.formats.base import Format, LabelReader
 
 FORMATS: dict[str, str] = {
     "png": "segtool.formats.png:PictureFormat",
@@ -13,6 +14,9 @@ FORMATS: dict[str, str] = {
     "matlab": "segtool.formats.matlab:MatlabFormat",
     "dicom": "segtool.formats.dicom:DicomFormat",
 }
+
+ANNOTATIONS: dict[str, str] = {"coco": "segtool.formats.coco:CocoFormat"}
+"""What holds references alone. No suffix tells it: a ``.json`` may be anything."""
 
 SUFFIXES: dict[str, str] = {
     ".nii.gz": "nifti",
@@ -37,9 +41,22 @@ SUFFIXES: dict[str, str] = {
 @cache
 def get_format(name: str) -> Format:
     """The format called ``name``, a key of :data:`FORMATS`."""
-    module, _, attribute = FORMATS[name].partition(":")
-    instance: Format = getattr(import_module(module), attribute)()
+    instance: Format = _load(FORMATS[name])
     return instance
+
+
+@cache
+def label_reader(name: str) -> LabelReader:
+    """What reads references of the kind ``name``, a key of :data:`FORMATS` or :data:`ANNOTATIONS`."""
+    if name in FORMATS:
+        return get_format(name)
+    instance: LabelReader = _load(ANNOTATIONS[name])
+    return instance
+
+
+def _load(target: str) -> Any:  # noqa: ANN401 - an instance of whatever class the table names
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)()
 
 
 def suffix_of(path: Path) -> str:

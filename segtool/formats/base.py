@@ -30,7 +30,19 @@ class Description:
     details: tuple[str, ...] = ()
 
 
-class Format(Protocol):
+class LabelReader(Protocol):
+    """Reads references. Stateless; called from several threads."""
+
+    def read_labels(self, source: Source) -> LabelMap | None:
+        """The label map in a file; None where a file that may hold a reference has none.
+
+        Raises:
+            UnreadableFileError: Truncated, corrupt, or values that are not labels (fractions, negatives).
+        """
+        ...
+
+
+class Format(LabelReader, Protocol):
     """Reads and writes one kind of file. Stateless; methods are called from several threads."""
 
     name: ClassVar[str]
@@ -44,14 +56,6 @@ class Format(Protocol):
 
         Raises:
             UnreadableFileError: Truncated, corrupt or not this format; no image inside.
-        """
-        ...
-
-    def read_labels(self, source: Source) -> LabelMap | None:
-        """The label map in a file; None where a file that may hold a reference has none.
-
-        Raises:
-            UnreadableFileError: Truncated, corrupt, or values that are not labels (fractions, negatives).
         """
         ...
 

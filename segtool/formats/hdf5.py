@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,11 +23,29 @@ from segtool.formats.arrays import (
     to_labels,
 )
 from segtool.formats.base import Description
-from segtool.formats.hdf5_find import channel_names_of, find_image, find_mask
+from segtool.formats.hdf5_find import Values, channel_names_of, find_image, find_mask
 from segtool.formats.hdf5_layout import Layout, from_one_hot, layout_of, mask_layout
 from segtool.geometry import Geometry
 
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Args:
+        image: Name of the image's dataset, None without one.
+        mask: Name of the mask's dataset, None without one. A file with one dataset of an unknown name names it
+            twice, since only its place among other files tells what it is.
+        shape: Of the image, of a mask that is alone.
+        grid: ``(H, W)`` of a picture, ``(N, H, W)`` of a stack.
+    """
+
+    image: str | None
+    mask: str | None
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
 
 
 class Hdf5Format:
@@ -35,7 +54,8 @@ class Hdf5Format:
     Images are ``(H, W)``, ``(H, W, C)``, ``(C, H, W)``, ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``
     with C up to 8; see :func:`layout_of`. Masks have the image's grid, with or without an axis of one-hot
     channels. Values that lie in other files (links, external storage, virtual datasets) are not followed.
-    ``Source.dataset`` names the image for :meth:`read_image` and the mask for :meth:`read_labels`.
+    ``Source.dataset`` names the image for :meth:`read_image` and the mask for :meth:`read_labels`; ``x[3]`` is
+    slice 3, counted from 0, of the stack ``x``.
     """
 
     name: ClassVar[str] = "hdf5"
@@ -96,6 +116,29 @@ class Hdf5Format:
             channels, names = 1, names[source.index : source.index + 1]
         return Description(Geometry.of_pixels(layout.grid), channels, dtype, names, details)
 
+    def contents(self, path: Path) -> Contents:
+        """Which datasets are image and mask; no values are read.
+
+        Raises:
+            UnreadableFileError: Truncated, corrupt, not HDF5, or neither is there.
+        """
+        source = Source(self.name, (path,))
+        with self._opened(path) as file:
+            mask, image = find_mask(file, source)
+            if mask is None:
+                image, _ = find_image(file, source)
+            elif image is None:
+                # A mask of a known name may be alone; a single dataset of any other name is found again.
+                with contextlib.suppress(UnreadableFileError):
+                    image, _ = find_image(file, source)
+            if image is None:
+                shape = self._shape(mask)
+                grid = mask_layout(shape, None, path).grid
+            else:
+                shape = self._shape(image)
+                grid = self._layout(image, None if mask == image else mask, path).grid
+            return Contents(_name(image), _name(mask), shape, grid)
+
     def output_suffix(self, source: Source) -> str:
         """The source's own suffix."""
         return source.path.suffix
@@ -146,18 +189,22 @@ class Hdf5Format:
             "It is truncated, corrupt or of another kind: copy or export it again.",
         )
 
-    def _shape(self, dataset: h5py.Dataset) -> tuple[int, ...]:
+    def _shape(self, dataset: Values) -> tuple[int, ...]:
         shape = tuple(int(n) for n in dataset.shape)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
-    def _values(self, dataset: h5py.Dataset) -> AnyArray:
+    def _values(self, dataset: Values) -> AnyArray:
         values = native(np.asarray(dataset[()]))
         if values.dtype.kind == "b":
             values = values.astype(np.uint8)
         return np.ascontiguousarray(np.swapaxes(values, -1, -2)) if self.transposed else values
 
-    def _layout(self, image: h5py.Dataset, mask: h5py.Dataset | None, path: Path) -> Layout:
+    def _layout(self, image: Values, mask: Values | None, path: Path) -> Layout:
         return layout_of(self._shape(image), None if mask is None else self._shape(mask), path)
+
+
+def _name(dataset: Values | None) -> str | None:
+    return None if dataset is None else str(dataset.name).strip("/")
 
 
 def write_mask(group: h5py.Group, name: str, labels: npt.NDArray[np.integer[Any]]) -> h5py.Dataset:

@@ -1,23 +1,28 @@
 """Which dataset of an HDF5 file is the image and which the mask."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 import h5py
 import numpy as np
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
+from segtool.formats.hdf5_slice import StackSlice, parse_slice_name
+
+Values: TypeAlias = h5py.Dataset | StackSlice
 
 IMAGE_NAMES = ("image", "images", "x", "X", "data", "img", "scan", "slice")
 MASK_NAMES = ("mask", "masks", "y", "Y", "label", "labels", "seg", "segmentation", "target", "tumorMask")
 """Last part of a dataset's path, in the order in which they are looked for."""
 
 
-def find_image(file: h5py.File, source: Source) -> tuple[h5py.Dataset, h5py.Dataset | None]:
-    """The image and, where there is one, the mask beside it."""
+def find_image(file: h5py.File, source: Source) -> tuple[Values, Values | None]:
+    """The image and, where there is one, the mask beside it; both cut where ``source`` names one slice."""
     path, found = source.path, _datasets(file)
+    wanted, number = _wanted(source, found)
     mask = _named(found, MASK_NAMES, path)
-    image = _at(file, source.dataset, path) if source.dataset else _named(found, IMAGE_NAMES, path)
+    image = _at(found, wanted, path) if wanted else _named(found, IMAGE_NAMES, path)
     if image is None:
         rest = [name for name in found if mask is None or found[name] != mask]
         if len(rest) == 1:
@@ -28,22 +33,48 @@ def find_image(file: h5py.File, source: Source) -> tuple[h5py.Dataset, h5py.Data
             f"the file holds: {', '.join(found) or 'nothing of two axes'})",
             "Name the dataset with --image-dataset.",
         )
-    return _own(image, path), None if mask is None or mask == image else mask
+    return _cut(_own(image, path), number, path), _companion(None if mask == image else mask, image, number)
 
 
-def find_mask(file: h5py.File, source: Source) -> tuple[h5py.Dataset | None, h5py.Dataset | None]:
+def find_mask(file: h5py.File, source: Source) -> tuple[Values | None, Values | None]:
     """The mask, and the image beside it; a file of one unnamed dataset is a mask."""
     path, found = source.path, _datasets(file)
-    mask = _at(file, source.dataset, path) if source.dataset else _named(found, MASK_NAMES, path)
+    wanted, number = _wanted(source, found)
+    mask = _at(found, wanted, path) if wanted else _named(found, MASK_NAMES, path)
     image = _named(found, IMAGE_NAMES, path)
     if mask is None and image is None and len(found) == 1:
         mask = next(iter(found.values()))
     if mask is None:
         return None, image
-    return _own(mask, path), None if image == mask else image
+    return _cut(_own(mask, path), number, path), _companion(None if image == mask else image, mask, number)
 
 
-def channel_names_of(image: h5py.Dataset, channels: int) -> tuple[str, ...]:
+def _wanted(source: Source, found: dict[str, h5py.Dataset]) -> tuple[str | None, int | None]:
+    """The dataset and the slice that ``source`` names."""
+    if source.dataset is None or source.dataset.strip("/") in found:
+        return source.dataset, None
+    return parse_slice_name(source.dataset)
+
+
+def _cut(dataset: h5py.Dataset, number: int | None, path: Path) -> Values:
+    if number is None:
+        return dataset
+    if len(dataset.shape) < 3 or number >= dataset.shape[0]:
+        raise UnreadableFileError(
+            f"{path}: {dataset.name} has no slice {number} (its shape is {'x'.join(map(str, dataset.shape))})",
+            "Name a slice that is there, counted from 0.",
+        )
+    return StackSlice(dataset, number)
+
+
+def _companion(other: h5py.Dataset | None, dataset: h5py.Dataset, number: int | None) -> Values | None:
+    """The dataset beside ``dataset``, cut like it; None where it is another number of slices."""
+    if other is None or number is None:
+        return other
+    return StackSlice(other, number) if len(other.shape) > 2 and len(other) == len(dataset) else None
+
+
+def channel_names_of(image: Values, channels: int) -> tuple[str, ...]:
     """The attribute ``channels`` as texts, where it holds one text a channel."""
     names = np.atleast_1d(np.asarray(image.attrs.get("channels", ()), object)).tolist()
     texts = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
@@ -87,9 +118,8 @@ def _named(found: dict[str, h5py.Dataset], names: tuple[str, ...], path: Path) -
     return None
 
 
-def _at(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+def _at(found: dict[str, h5py.Dataset], name: str, path: Path) -> h5py.Dataset:
     """The dataset that the user named."""
-    found = _datasets(file)
     dataset = found.get(name.strip("/"))
     if dataset is None:
         raise UnreadableFileError(

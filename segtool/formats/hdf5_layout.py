@@ -41,6 +41,8 @@ def layout_of(shape: tuple[int, ...], mask: tuple[int, ...] | None, path: Path) 
         UnreadableFileError: No known layout.
     """
     rank = len(shape)
+    if mask is not None and len(mask) == rank + 1 and mask[-1] == 1:
+        mask = mask[:-1]
     last = rank >= 3 and _is_channels(shape[-1], shape[-3:-1])
     first = rank >= 3 and _is_channels(shape[-3], shape[-2:])
     if rank == 3 and mask is not None:

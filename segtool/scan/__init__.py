@@ -4,7 +4,7 @@ What belongs together is told from names alone, so that a folder of 100,000 file
 :mod:`~segtool.scan.walk` lists files, :mod:`~segtool.scan.names` takes their names apart,
 :mod:`~segtool.scan.layouts` knows the data sets that name files by convention,
 :mod:`~segtool.scan.references` pairs references with images and :mod:`~segtool.scan.cases` puts cases
-together.
+together. :mod:`~segtool.scan.sets` lists labelled sets as training needs them, with patients and folds.
 """
 
 from segtool.scan.cases import scan

@@ -8,6 +8,8 @@ from segtool.scan.names import safe_part
 
 OVERLAYS = "overlays"
 """Folder of the output that holds pictures for the eye."""
+PROBABILITIES = "_probabilities"
+"""What the name of a case's probability map ends with."""
 
 Naming = tuple[Entry, str, tuple[str, ...]]
 """A case's first file, the base of its file names and its channels."""
@@ -20,6 +22,9 @@ def plain_name(entry: Entry, base: str) -> str:
     if len(safe) > 1 and safe[0].casefold() == OVERLAYS:
         # That folder of the output holds the pictures of other cases.
         safe[0] += "_"
+    if safe and safe[-1].casefold().endswith(PROBABILITIES):
+        # `a_probabilities` in the output is the map of the case `a`.
+        safe[-1] += "_"
     return "/".join(safe) or safe_part(entry.root_name)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from segtool.case import UNNAMED, CaseSource, Source
 from segtool.errors import UsageError
 from segtool.scan.case_names import plain_name, unique_names
+from segtool.scan.coco import coco_reference
 from segtool.scan.found import Entry, Problem, Scan, ScanOptions
 from segtool.scan.layouts import Layouts, Reading
 from segtool.scan.names import ChannelNames, is_brain_mask, natural_key
@@ -188,6 +189,8 @@ def _case(
         reference = _source(candidates[0], None, options.mask_dataset)
     elif not candidates and _holds_reference(draft):
         reference = _source(draft.entry, None, options.mask_dataset)
+    elif not candidates and options.masks is None:
+        reference = coco_reference(draft.entry)
     return CaseSource(name, channels, reference, draft.notes)
 
 

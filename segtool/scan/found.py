@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segtool.case import CaseSource
+from segtool.errors import printable
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Problem:
     loses_case: bool = True
 
     def __str__(self) -> str:
-        return " ".join(f"{self.where}: {self.problem}. {self.remedy}".split())
+        return printable(" ".join(f"{self.where}: {self.problem}. {self.remedy}".split()))
 
 
 @dataclass(frozen=True)

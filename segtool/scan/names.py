@@ -11,7 +11,7 @@ from segtool.spec import ModelSpec
 _TREATMENTS = frozenset({"subtrmeandivstd", "n4", "bet", "brain", "stripped", "norm", "reg", "registered"})
 """Words that follow a channel token to say what was done to the image (``T1c_subtrMeanDivStd``)."""
 
-_REFERENCES = r"masks?|seg|segmentations?|labels?|gt|otmulticlass"
+_REFERENCES = r"masks?|segm?|segmentations?|labels?|gt|otmulticlass"
 _REFERENCE = re.compile(rf"(?:(?P<base>.+)[_\-.])?(?:{_REFERENCES})", re.IGNORECASE | re.DOTALL)
 _BRAIN_MASK = re.compile(r"(?:.*[_\-.])?brain[_\-.]?mask", re.IGNORECASE | re.DOTALL)
 _ROLE = re.compile(

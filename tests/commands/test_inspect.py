@@ -3,8 +3,10 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import tiny_sets
 import typer
 from tiny import bright_spec, volume_spec, write_model, write_pictures
+from tiny_sets import SETS
 from typer.testing import CliRunner
 
 from segtool.commands.inspect import inspect
@@ -169,3 +171,73 @@ def test_real_volumes_are_seen_with_their_references(real_data):
     assert not seen["problems"]
     assert len(seen["cases"]) == 8
     assert all(list(case["reference"]["voxels"]) == ["0", "1"] for case in seen["cases"])
+
+
+@pytest.mark.parametrize("one", SETS.values(), ids=SETS)
+def test_a_training_set_is_recognised_and_counted(tmp_path, one):
+    one.write(tmp_path)
+    seen = facts(tmp_path, "--layout", "auto")
+    assert seen["layout"]["name"] == one.layout
+    patients = {patient for patient, _, _ in one.items.values()}
+    assert seen["items"] == len(one.items)
+    assert seen["patients"] == (None if one.note == tiny_sets.UNKNOWN else len(patients))
+    assert sum(fold["items"] for fold in seen["folds"].values()) == (len(one.items) if seen["folds"] else 0)
+    assert seen["broken"] == []
+    assert facts(tmp_path, "--layout", one.layout)["items"] == len(one.items)
+
+
+def test_folds_classes_and_notes_of_a_set_are_printed(tmp_path):
+    tiny_sets.cheng_mat(tmp_path)
+    (tmp_path / "cvind.mat").unlink()
+    assert run(tmp_path, "--layout", "auto").stdout.splitlines() == [
+        "layout  cheng_mat (certain: 4 files N.mat with a struct cjdata)",
+        "group   glioma: 1 item, 1 patient",
+        "group   meningioma: 2 items, 1 patient",
+        "group   pituitary: 1 item, 1 patient",
+        "note    cvind.mat is not there: the official folds are unknown",
+        "note    1 patient ids differ from another one in the letter at their end: the same person",
+        "seen    4 items, 3 patients, 0 broken",
+    ]
+
+
+def test_what_is_broken_in_a_set_is_printed_and_is_the_exit_code(tmp_path):
+    tiny_sets.kaggle_3m(tmp_path)
+    for path in tmp_path.glob("*/TCGA_CS*_mask.tif"):
+        path.unlink()
+    result = run(tmp_path, "--layout", "kaggle_3m")
+    assert result.exit_code == 1
+    broken = [line for line in result.stdout.splitlines() if line.startswith("broken")]
+    assert len(broken) == 2
+    assert "has no reference mask. Put it beside the scan" in broken[0]
+    assert result.stdout.splitlines()[-1] == "seen    1 item, 1 patient, 2 broken"
+
+
+def test_the_layout_of_a_folder_is_named_among_its_cases(tmp_path):
+    tiny_sets.coco(tmp_path)
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    files = ", ".join(f"{fold}/_annotations.coco.json" for fold in ("test", "train", "valid"))
+    assert f"layout  coco (certain: {files})" in result.stdout.splitlines()
+    assert result.stdout.splitlines()[-1] == "seen    6 cases, 6 with a reference, 0 problems"
+    assert facts(tmp_path)["layout"]["name"] == "coco"
+
+
+def test_scans_in_no_known_layout_are_not_called_one(tmp_path):
+    write_pictures(tmp_path, count=2)
+    assert "layout" not in run(tmp_path).stdout
+    assert facts(tmp_path)["layout"] is None
+
+
+@pytest.mark.parametrize(("layout", "remedy"), [("xray", "Name one of"), ("brats", "Give one folder")])
+def test_a_layout_that_is_not_known_or_of_two_folders_is_refused(tmp_path, layout, remedy):
+    folders = [tmp_path] if layout == "xray" else [tmp_path, tmp_path]
+    with pytest.raises(UsageError, match=remedy):
+        run(*folders, "--layout", layout)
+
+
+def test_scans_are_seen_where_two_sets_lie_in_one_folder(tmp_path):
+    for name in ("a", "b"):
+        tiny_sets.decathlon(tmp_path / name)
+    assert len(facts(tmp_path)["cases"]) == 6
+    with pytest.raises(UsageError, match="Give the folder of one"):
+        run(tmp_path, "--layout", "auto")

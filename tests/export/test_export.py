@@ -22,7 +22,7 @@ from segtool_train.training import Options, train_run
 @pytest.fixture(scope="module")
 def run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    recipe = parse_recipe(RECIPE, "discs", "discs.toml", {"epochs": 1})
+    recipe = parse_recipe(RECIPE, "discs", "discs.toml", {"training.epochs": 1})
     train_run(recipe, Options(discs, folder), lambda _line: None)
     return folder
 

@@ -41,6 +41,7 @@ def one_hot(labels, count):
         pytest.param((4, 240, 240), (240, 240), 0, (240, 240), id="channels first, mask flat"),
         pytest.param((4, 240, 240), (3, 240, 240), 0, (240, 240), id="channels first, mask one-hot"),
         pytest.param((4, 240, 240), (4, 240, 240), None, (4, 240, 240), id="a short stack, as its mask says"),
+        pytest.param((4, 240, 240), (4, 240, 240, 1), None, (4, 240, 240), id="the same, one label last"),
         pytest.param((20, 240, 240), None, None, (20, 240, 240), id="stack"),
         pytest.param((20, 64, 48, 1), None, 3, (20, 64, 48), id="stack, one channel last"),
         pytest.param((20, 1, 64, 48), None, 1, (20, 64, 48), id="stack, one channel first"),
@@ -270,3 +271,45 @@ def test_real_slices(real_data):
         assert image.data.dtype == np.uint8
         assert np.unique(mask.labels).tolist() == [0, 1]
         assert mask.geometry.same_grid(image.geometry)
+
+
+STACK = np.arange(9 * 16 * 12, dtype=np.uint16).reshape(9, 16, 12)
+
+
+@pytest.mark.parametrize("shape", [(9, 16, 12), (9, 16, 12, 1), (9, 1, 16, 12)])
+def test_one_slice_of_a_stack_is_read_by_its_number(tmp_path, shape):
+    source = saved(tmp_path / "a.h5", x=STACK.reshape(shape), y=(STACK > 500).reshape(shape))
+    image = FORM.read_image(Source("hdf5", source.paths, "x[3]"))
+    np.testing.assert_array_equal(image.data, STACK[3][np.newaxis])
+    labels = FORM.read_labels(Source("hdf5", source.paths, "y[3]"))
+    np.testing.assert_array_equal(labels.labels, STACK[3] > 500)
+    assert labels.geometry.kind == image.geometry.kind == "image"
+    assert FORM.describe(Source("hdf5", source.paths, "x[8]")).geometry.shape == (16, 12)
+
+
+@pytest.mark.parametrize("name", ["x[9]", "flat[0]", "z[0]"])
+def test_a_slice_that_is_not_there_is_named(tmp_path, name):
+    source = saved(tmp_path / "a.h5", x=STACK, flat=STACK[0])
+    with pytest.raises(UnreadableFileError, match=r"Name (a slice|one) that is there"):
+        FORM.read_image(Source("hdf5", source.paths, name))
+
+
+def test_a_dataset_may_be_called_like_a_slice(tmp_path):
+    source = saved(tmp_path / "a.h5", **{"x[0]": STACK[5], "x": STACK})
+    np.testing.assert_array_equal(FORM.read_image(Source("hdf5", source.paths, "x[0]")).data[0], STACK[5])
+
+
+@pytest.mark.parametrize(
+    ("datasets", "image", "mask", "grid"),
+    [
+        (("x", "y"), "x", "y", (9, 16, 12)),
+        (("images",), "images", None, (9, 16, 12)),
+        (("masks",), None, "masks", (9, 16, 12)),
+        (("flair", "mask"), "flair", "mask", (9, 16, 12)),
+        (("anything",), "anything", "anything", (9, 16, 12)),
+    ],
+)
+def test_contents_are_told_without_reading_them(tmp_path, datasets, image, mask, grid):
+    source = saved(tmp_path / "a.h5", **dict.fromkeys(datasets, STACK))
+    held = FORM.contents(source.path)
+    assert (held.image, held.mask, held.grid) == (image, mask, grid)

@@ -1,9 +1,21 @@
 import pytest
 import torch
+from pydantic import ValidationError
 
 from segtool_train.augment import AugmentationRecipe, augment
 
 SQUARE, OBLONG, VOLUME = (6, 1, 32, 32), (6, 1, 24, 48), (4, 2, 16, 12, 20)
+
+GREYS = (
+    {"gamma": 0.3},
+    {"contrast": 0.2},
+    {"brightness": 0.2},
+    {"noise": 0.1, "noise_probability": 1},
+    {"low_resolution": 1},
+    {"bias_field": 0.5, "bias_field_probability": 1},
+    {"ghosting": 0.8, "ghosting_probability": 1},
+    {"blur": 2, "blur_probability": 1},
+)
 
 
 def blob(shape: tuple[int, ...]) -> torch.Tensor:
@@ -23,6 +35,9 @@ def blob(shape: tuple[int, ...]) -> torch.Tensor:
         {"flip_horizontal": 0.5, "flip_vertical": 0.5, "flip_depth": 0.5},
         {"flip_horizontal": 0.5, "flip_vertical": 0.5, "flip_depth": 0.5, "rotation_deg": 5.0},
         {"transpose": 0.5},
+        {"elastic": 0.4},
+        {"elastic": 0.4, "elastic_cells": 7, "elastic_probability": 1.0, "rotation_deg": 15.0, "flip_vertical": 0.5},
+        {"rotation_deg": 40.0, "scale": 0.3, "affine_probability": 0.5},
     ],
 )
 def test_masks_move_exactly_as_their_images(shape: tuple[int, ...], change: dict[str, float]):
@@ -45,13 +60,11 @@ def test_a_recipe_of_nothing_changes_nothing():
 def test_intensity_changes_leave_the_mask_alone():
     torch.manual_seed(0)
     image = blob(SQUARE)
-    changes = AugmentationRecipe(
-        gamma=0.3, contrast=0.2, brightness=0.2, noise=0.1, noise_probability=1, low_resolution=1
-    )
-    moved, target = augment(image, image.clone(), changes)
-    assert torch.equal(target, image)
-    assert not torch.allclose(moved, image, atol=0.05)
-    assert torch.isfinite(moved).all()
+    for change in GREYS:
+        moved, target = augment(image, image.clone(), AugmentationRecipe(**change))
+        assert torch.equal(target, image), change
+        assert not torch.allclose(moved, image, atol=0.02), change
+        assert torch.isfinite(moved).all(), change
 
 
 def test_a_constant_image_stays_finite():
@@ -78,3 +91,106 @@ def test_one_seed_repeats_a_batch():
     torch.manual_seed(3)
     two, _ = augment(image, image, recipe)
     assert torch.equal(one, two)
+
+
+CHANCES = (
+    ("affine_probability", {"rotation_deg": 40.0, "scale": 0.3, "shift": 0.2}),
+    ("elastic_probability", {"elastic": 0.4}),
+    ("bias_field_probability", {"bias_field": 0.5}),
+    ("gamma_probability", {"gamma": 0.3}),
+    ("contrast_probability", {"contrast": 0.3}),
+    ("brightness_probability", {"brightness": 0.3}),
+    ("ghosting_probability", {"ghosting": 0.8}),
+    ("blur_probability", {"blur": 2.0}),
+    ("noise_probability", {"noise": 0.1}),
+)
+
+
+@pytest.mark.parametrize("shape", [(60, 1, 16, 16), (60, 2, 8, 8, 8)])
+@pytest.mark.parametrize(("name", "change"), CHANCES)
+def test_a_probability_is_the_share_of_changed_images(name: str, change: dict[str, float], shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    image = torch.rand(shape)
+    # Of those that are chosen, the weakest draws change too little to be told from gamma's rounding.
+    for probability, fewest, most in ((0, 0, 0), (0.5, 15, 40), (1, 41, 60)):
+        moved, _ = augment(image, image, AugmentationRecipe(**{name: probability, **change}))
+        changed = (moved - image).abs().flatten(1).amax(1) > 2e-4
+        assert fewest <= int(changed.sum()) <= most
+
+
+@pytest.mark.parametrize("shape", [(40, 56), (24, 20, 28)])
+def test_an_elastic_deformation_never_folds(shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    rank = len(shape)
+    # Images that are their own coordinates say where every pixel came from.
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij")
+    coordinates = torch.stack(axes).expand(8, rank, *shape)
+    moved, _ = augment(coordinates, coordinates, AugmentationRecipe(elastic=0.4, elastic_probability=1))
+    assert not torch.allclose(moved, coordinates, atol=1)
+    inside = moved[(..., *[slice(6, -6)] * rank)]  # 0.4 of 56 / 4 pixels: from there on nothing is from outside
+    slopes = torch.stack(torch.gradient(inside, dim=tuple(range(2, rank + 2))), dim=-1)
+    assert bool((torch.linalg.det(slopes.movedim(1, -2)) > 0).all())
+
+
+def test_ghosts_are_faint_copies_spread_evenly_and_keep_the_mean():
+    torch.manual_seed(0)
+    point = torch.zeros(40, 1, 60, 60)  # 60 is divisible by 2, 3, 4 and 5
+    point[:, :, 7, 11] = 60.0
+    moved, _ = augment(point, point, AugmentationRecipe(ghosting=1, ghosting_probability=1))
+    assert torch.allclose(moved.mean((1, 2, 3)), point.mean((1, 2, 3)), atol=1e-5)
+    counts = set()
+    for image in moved[:, 0]:
+        down, across = ((line < -0.1).nonzero().flatten().tolist() for line in (image[:, 11], image[7]))
+        start, copies = (7, down) if down else (11, across)
+        count = len(copies) + 1
+        assert sorted((copy - start) % 60 for copy in copies) == [60 // count * k for k in range(1, count)]
+        counts.add(count)
+    assert {2, 3, 4, 5} <= counts <= {1, 2, 3, 4, 5}  # 1: too faint to be found
+
+
+def test_a_blurred_point_is_a_gaussian_and_keeps_its_sum():
+    torch.manual_seed(2)
+    point = torch.zeros(1, 1, 41, 41)
+    point[0, 0, 20, 20] = 1.0
+    moved, _ = augment(point, point, AugmentationRecipe(blur=3, blur_probability=1))
+    profile = moved[0, 0].sum(0)
+    assert float(profile.sum()) == pytest.approx(1, abs=1e-4)
+    variance = float((profile * (torch.arange(41) - 20.0) ** 2).sum())
+    assert 0 < variance < 9
+    # A Gaussian of this variance, one pixel from its centre.
+    assert float(profile[21] / profile[20]) == pytest.approx(float(torch.exp(torch.tensor(-0.5 / variance))), rel=1e-3)
+
+
+def test_a_blur_leaves_a_constant_image_alone_up_to_its_edges():
+    flat = torch.full(VOLUME, 3.0)
+    moved, _ = augment(flat, flat, AugmentationRecipe(blur=2, blur_probability=1))
+    assert torch.allclose(moved, flat, atol=1e-4)
+
+
+def test_a_bias_field_is_smooth_positive_bounded_and_spares_air():
+    torch.manual_seed(0)
+    image = torch.ones(6, 2, 64, 48)
+    image[:, :, :, :4] = 0  # air
+    moved, _ = augment(image, image, AugmentationRecipe(bias_field=0.5, bias_field_probability=1))
+    assert bool((moved[..., :4] == 0).all())
+    field = moved[..., 4:].log()
+    assert float(field.abs().max()) <= 0.5
+    assert torch.equal(field[:, 0], field[:, 1])  # channels share it
+    assert float(field.diff(dim=2).abs().max()) < 0.05  # 0.5 to -0.5 takes half a frame and more
+    assert float((field.amax((1, 2, 3)) - field.amin((1, 2, 3))).max()) > 0.1
+
+
+@pytest.mark.parametrize("shape", [OBLONG, VOLUME])
+def test_nothing_leaves_the_device_of_the_batch(shape: tuple[int, ...]):
+    changes: dict[str, float] = {"rotation_deg": 30, "affine_probability": 0.5, "transpose": 0.5, "elastic": 0.4}
+    for change in GREYS:
+        changes |= change
+    # The meta device refuses to be combined with any other, as CUDA does.
+    image = torch.empty(shape, device="meta")
+    for recipe in (AugmentationRecipe(**changes), AugmentationRecipe(flip_vertical=0.5)):
+        assert {part.device.type for part in augment(image, image[:, :1], recipe)} == {"meta"}
+
+
+def test_an_elastic_amount_that_would_fold_is_refused():
+    with pytest.raises(ValidationError, match=r"less than or equal to 0\.4"):
+        AugmentationRecipe(elastic=0.5)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import typer
 from tiny_cheng import RECIPE
 from typer.testing import CliRunner
 
+from segtool.errors import UsageError
 from segtool_train.cli import train
 
 
@@ -28,6 +30,25 @@ def test_a_run_prints_one_line_an_epoch_and_ends_with_its_folder(discs: Path, tm
     assert len(epochs) == 2
     assert all("val dice" in line and line.removesuffix("  best").endswith("s") for line in epochs)
     assert lines[-1].endswith(str(tmp_path / "run"))
+
+
+def test_any_value_of_the_recipe_can_be_set_and_a_flag_goes_before(discs: Path, tmp_path: Path):
+    recipe = tmp_path / "discs.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    settings = ("--set", "training.loss=dice", "--set", "training.loss.epsilon=1e-6", "--set", "network.width=2")
+    run = tmp_path / "run"
+    options = ("--set", "training.epochs=9", "--epochs", "1", "--no-export", "--no-tensorboard")
+    code, _ = invoke(str(recipe), "-d", str(discs), "-o", str(run), *settings, *options)
+    assert code == 0
+    resolved = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
+    assert resolved["training"]["loss"] == {"name": "dice", "epsilon": 1e-6}
+    assert (resolved["training"]["epochs"], resolved["network"]["width"]) == (1, 2)
+    assert not (run / "tensorboard").exists()
+
+
+def test_several_devices_are_for_one_training(discs: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="Leave it out with --sweep"):
+        train(discs, "cheng-unet", tmp_path, devices=2, folds=2)
 
 
 def test_json_alone_on_stdout(discs: Path, tmp_path: Path):
@@ -54,7 +75,7 @@ from pathlib import Path
 from segtool.errors import MissingDependencyError
 from segtool_train.cli import train
 from segtool_export.cli import export
-for command, arguments in ((train, ("cheng-unet", Path("d"), Path("o"))), (export, (Path("r"), Path("m.onnx")))):
+for command, arguments in ((train, (Path("d"), "cheng-unet", Path("o"))), (export, (Path("r"), Path("m.onnx")))):
     try:
         command(*arguments)
     except MissingDependencyError as error:

@@ -3,6 +3,8 @@ import json
 import shutil
 import signal
 import tomllib
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from tiny_cheng import RECIPE
 
-from segtool.errors import DeviceError, UsageError, UserError
+from segtool.errors import DeviceError, MissingDependencyError, UsageError, UserError
 from segtool.spec import ModelSpec
 from segtool_train.data.split import Split
 from segtool_train.frameworks import pl
+from segtool_train.progress import EpochBar
 from segtool_train.recipe import Recipe, parse_recipe
 from segtool_train.training import Options, build_network, train_run
 
@@ -31,7 +34,19 @@ def read_rows(run: Path) -> list[dict[str, str]]:
 
 
 def recipe(text: str = RECIPE, **overrides: object) -> Recipe:
-    return parse_recipe(text, "discs", "discs.toml", overrides)
+    """The test recipe, values of its [training] replaced."""
+    chosen = {f"training.{key}": value for key, value in overrides.items()}
+    return parse_recipe(text, "discs", "discs.toml", chosen)
+
+
+ENCODER = (
+    RECIPE.replace(
+        'name = "unet"\nwidth = 4\ndepth = 3',
+        'name = "unet_encoder"\nencoder_name = "mobilenet_v2"\ndecoder_channels = [16, 8, 4]',
+    )
+    .replace("divisor = 4", "divisor = 8")
+    .replace("ema_decay = 0.9\n", "")
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,24 +90,132 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine", "constant"])
-def test_every_schedule_resumes_exactly(discs: Path, run: Path, tmp_path: Path, schedule: str):
-    text = RECIPE.replace("lr = 1e-2", f'lr = 1e-2\nschedule = {{ name = "{schedule}", patience = 0 }}')
+LOOPS = {
+    "plateau": (RECIPE, {"training.schedule": {"name": "plateau", "patience": 0}}),
+    "plateau on the loss": (RECIPE, {"training.schedule": {"name": "plateau"}, "training.monitor": "val_loss"}),
+    "cosine": (RECIPE, {"training.schedule": {"name": "cosine"}, "training.optimiser": "sgd"}),
+    "poly, accumulated": (RECIPE, {"training.schedule": {"name": "poly"}, "training.accumulate": 2}),
+    "nadam, every second epoch": (RECIPE, {"training.optimiser": "nadam", "training.checkpoint_every": 2}),
+    "half-frozen encoder": (
+        ENCODER,
+        {"training.freeze_encoder_epochs": 1, "training.unfreeze_from": 2, "training.encoder_lr": 1e-3},
+    ),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_loop_resumes_exactly(discs: Path, run: Path, tmp_path: Path, loop: str):
+    text, chosen = LOOPS[loop]
+    wanted = parse_recipe(text, "discs", "here", {**chosen, "training.epochs": 3})
     cache = Path(json.loads((run / "data.json").read_text(encoding="utf-8"))["cache"]).parent
 
     def power_cut(line: str) -> None:
         if line.startswith("epoch 2"):
             raise Killed
 
-    options = [Options(discs, tmp_path / name, cache=cache) for name in ("whole", "cut")]
-    train_run(recipe(text, epochs=3), options[0], quiet)
+    whole, cut = (Options(discs, tmp_path / name, cache=cache, tensorboard=False) for name in ("whole", "cut"))
+    train_run(wanted, whole, quiet)
     with pytest.raises(Killed):
-        train_run(recipe(text, epochs=3), options[1], power_cut)
-    train_run(recipe(text, epochs=3), Options(discs, tmp_path / "cut", resume=True, cache=cache), quiet)
-    rows = [read_rows(tmp_path / name) for name in ("whole", "cut")]
+        train_run(wanted, cut, power_cut)
+    train_run(wanted, replace(cut, resume=True), quiet)
+    rows = [read_rows(options.run) for options in (whole, cut)]
     for row in (*rows[0], *rows[1]):
-        del row["elapsed_s"]
+        for measured in ("elapsed_s", "data_wait_share", "peak_memory_mib"):
+            del row[measured]
     assert rows[0] == rows[1]
+    states = [torch.load(options.run / "last.ckpt", weights_only=True)["state_dict"] for options in (whole, cut)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_an_epoch_is_a_row_of_losses_measures_time_and_memory(run: Path):
+    row = read_rows(run)[0]
+    assert "val_precision_meningioma" in row  # not a number while nothing is predicted
+    for name in ("val_loss", "val_dice", "val_iou", "val_recall", "val_recall_meningioma"):
+        assert 0 <= float(row[name]) <= 2, name
+    assert 0 <= float(row["data_wait_share"]) < 1
+    assert float(row["peak_memory_mib"]) > 1
+    assert (run / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_has_every_number_of_every_epoch(run: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    rows = read_rows(run)
+    written = [(event.step, event.value) for event in events.Scalars("val_dice")]
+    assert written == [(int(row["epoch"]), pytest.approx(float(row["val_dice"]), abs=1e-5)) for row in rows]
+    assert "train_loss" in events.Tags()["scalars"]
+
+
+def test_weights_of_a_run_start_another(discs: Path, run: Path, tmp_path: Path):
+    still = recipe(epochs=1, lr=1e-12, ema_decay=None)
+    outcome = train_run(still, Options(discs, tmp_path / "next", init=run, tensorboard=False), quiet)
+    before, after = (load_file(folder / "best.safetensors") for folder in (run, outcome.run.path))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before if key.endswith("weight"))
+
+
+def test_weights_of_another_network_are_refused(discs: Path, run: Path, tmp_path: Path):
+    wider = parse_recipe(RECIPE, "discs", "here", {"network.width": 8})
+    with pytest.raises(UsageError, match=r"shape .* the network wants .*Take the \[network\]"):
+        train_run(wider, Options(discs, tmp_path, init=run), quiet)
+    with pytest.raises(UsageError, match="Leave --encoder-weights out"):
+        train_run(recipe(), Options(discs, tmp_path, init=run, encoder_weights=run), quiet)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("freeze_encoder_epochs", 2), ("unfreeze_from", 1), ("encoder_lr", 1e-4)]
+)
+def test_an_option_of_encoders_needs_one(discs: Path, tmp_path: Path, option: str, value: float):
+    with pytest.raises(UsageError, match=rf"training.{option}.*take a network on an encoder"):
+        train_run(recipe(**{option: value}), Options(discs, tmp_path), quiet)
+
+
+def test_a_stage_that_the_encoder_lacks_is_refused(discs: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"unfreeze_from is 9.*Take 0 to"):
+        train_run(recipe(ENCODER, unfreeze_from=9), Options(discs, tmp_path), quiet)
+
+
+def test_too_little_memory_names_what_to_lower(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def greedy(_image: torch.Tensor, _target: torch.Tensor, _recipe: object) -> None:
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("segtool_train.module.augment", greedy)
+    with pytest.raises(UserError, match=r"batch 4, size 64x64, precision fp32, .*Lower --batch to 2 with --set .*bf16"):
+        train_run(recipe(), Options(discs, tmp_path), quiet)
+
+
+def test_a_run_that_is_told_to_end_keeps_its_checkpoint(discs: Path, tmp_path: Path):
+    said: list[str] = []
+
+    def terminate(line: str) -> None:
+        said.append(line)
+        if line.startswith("epoch 1/"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stop:
+        train_run(recipe(), Options(discs, tmp_path), terminate)
+    assert stop.value.code == 143
+    assert "--resume goes on" in said[-1]
+    outcome = train_run(recipe(), Options(discs, tmp_path, resume=True), quiet)
+    assert [row["epoch"] for row in outcome.rows] == [1, 2]
+
+
+def test_a_bar_is_shown_to_a_terminal_and_leaves_nothing_on_stdout(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert not EpochBar.wanted()
+    monkeypatch.setattr(EpochBar, "wanted", lambda: True)
+    outcome = train_run(recipe(epochs=1), Options(discs, tmp_path, tensorboard=False), quiet)
+    assert len(outcome.rows) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="needs a machine without MLflow")
+def test_mlflow_that_is_missing_is_one_line(discs: Path, tmp_path: Path):
+    with pytest.raises(MissingDependencyError, match="pip install mlflow, or leave --mlflow out"):
+        train_run(recipe(), Options(discs, tmp_path, mlflow="somewhere"), quiet)
 
 
 def test_a_run_stops_early_where_dice_stands_still(discs: Path, tmp_path: Path):
@@ -104,18 +227,11 @@ def test_a_run_stops_early_where_dice_stands_still(discs: Path, tmp_path: Path):
 
 
 def test_a_frozen_encoder_stands_still(discs: Path, tmp_path: Path):
-    text = (
-        RECIPE.replace(
-            'name = "unet"\nwidth = 4\ndepth = 3',
-            'name = "unet_encoder"\nencoder_name = "resnet18"\ndecoder_channels = [16, 8, 4]',
-        )
-        .replace("divisor = 4", "divisor = 8")
-        .replace("ema_decay = 0.9", "freeze_encoder_epochs = 1")
-    )
-    once = train_run(recipe(text, epochs=1), Options(discs, tmp_path / "one"), quiet)
+    frozen = recipe(ENCODER, epochs=1, freeze_encoder_epochs=1)
+    once = train_run(frozen, Options(discs, tmp_path, tensorboard=False), quiet)
     state = load_file(once.run.best_file)
     pl.seed_everything(0, verbose=False)
-    fresh, _ = build_network(recipe(text))
+    fresh, _ = build_network(frozen)
     start = fresh.state_dict()
     encoder = [key for key in start if key.startswith("encoder.")]
     assert all(torch.equal(state[key], start[key]) for key in encoder)
@@ -124,7 +240,7 @@ def test_a_frozen_encoder_stands_still(discs: Path, tmp_path: Path):
 
 def test_a_loss_that_is_no_number_stops_the_run(discs: Path, tmp_path: Path):
     text = RECIPE.replace("lr = 1e-2", 'lr = 1e30\noptimiser = "sgd"').replace("gradient_clip = 5.0", "")
-    with pytest.raises(UserError, match=r"epoch 1, batch \d.*Lower \[training\] lr"):
+    with pytest.raises(UserError, match=r"epoch 1, batch \d \(00\d\d, .*no epoch had ended.*lower \[training\] lr"):
         train_run(recipe(text), Options(discs, tmp_path), quiet)
 
 
@@ -173,6 +289,12 @@ def test_resuming_a_moved_run_says_where_its_cache_lies_now(discs: Path, run: Pa
 def test_resuming_on_fewer_cases_is_refused(discs: Path, run: Path):
     with pytest.raises(UsageError, match="same --data and --limit"):
         train_run(recipe(epochs=3), Options(discs, run, resume=True, limit=10), quiet)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_half_floats_need_a_gpu(discs: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="Take --precision bf16 or fp32"):
+        train_run(recipe(precision="fp16"), Options(discs, tmp_path), quiet)
 
 
 def test_nothing_to_resume_is_said(discs: Path, tmp_path: Path):

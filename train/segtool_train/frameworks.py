@@ -61,6 +61,8 @@ def ignore_lightning_warnings() -> None:
         (FutureWarning, r".*LeafSpec.*deprecated.*", r"lightning\.pytorch\.utilities\._pytree"),
         # Batches are ready-made from a memory-mapped cache: on few cores, workers only copy them once more.
         (UserWarning, r".*does not have many workers.*", r"lightning\.pytorch\..*"),
+        # A split may leave nobody to validate.
+        (UserWarning, r".*have no `val_dataloader`.*", r"lightning\.pytorch\..*"),
     )
     for category, message, module in ours:
         warnings.filterwarnings("ignore", message, category, module)
@@ -69,8 +71,10 @@ def ignore_lightning_warnings() -> None:
 mend_torchvision()
 
 import lightning.pytorch as pl  # noqa: E402 - imports torchvision
+from lightning.pytorch.utilities.exceptions import SIGTERMException  # noqa: E402 - as above
 
 # Its information lines name devices that nobody asked for and advertise services.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for _package in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_package).setLevel(logging.WARNING)
 
-__all__ = ["ignore_lightning_warnings", "keep_freed_memory", "mend_torchvision", "pl"]
+__all__ = ["SIGTERMException", "ignore_lightning_warnings", "keep_freed_memory", "mend_torchvision", "pl"]

@@ -1,34 +1,30 @@
 """The loop's content, step by step, as a LightningModule."""
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segtool.errors import UserError
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
 from segtool_train.augment import augment
 from segtool_train.data.dataset import Batch
+from segtool_train.encoder import Encoder
+from segtool_train.failures import LossNotFiniteError
 from segtool_train.frameworks import pl
-from segtool_train.losses import LOSSES
-from segtool_train.recipe import Recipe, TrainingRecipe
-from segtool_train.scores import Scores, decided, dice_per_sample, summarise
+from segtool_train.losses import get_loss
+from segtool_train.optimisation import make_optimiser, make_plateau, make_schedule
+from segtool_train.processes import exchange
+from segtool_train.recipe import Recipe
+from segtool_train.scores import Scores, count_overlap, decided, summarise
 
 _EMA_RAMP = 10  # steps: early averages follow the weights closely, as the first ones are random
 _VALIDATION_OVERLAP = 0.25  # of 3D windows: less than at inference, for speed
-
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "sgd": torch.optim.SGD,
-}
 
 
 class SegmentationModule(pl.LightningModule):
@@ -38,12 +34,19 @@ class SegmentationModule(pl.LightningModule):
         network: Maps ``(N, C, *S)`` to logits ``(N, K, *S)``.
         encoder: The pre-trained part of ``network``, None where there is none.
         recipe: Loss, optimiser, schedule, augmentation.
-        steps: Of the whole training.
+        steps: Of the optimiser in the whole training.
+        names: Item of every sample by number.
         groups: Class of every sample by number, for reports.
     """
 
     def __init__(
-        self, network: nn.Module, encoder: nn.Module | None, recipe: Recipe, steps: int, groups: Sequence[str]
+        self,
+        network: nn.Module,
+        encoder: Encoder | None,
+        recipe: Recipe,
+        steps: int,
+        names: Sequence[str],
+        groups: Sequence[str],
     ) -> None:
         super().__init__()
         # Weights and images in one layout: with weights in the other, every convolution reorders them anew and
@@ -53,13 +56,15 @@ class SegmentationModule(pl.LightningModule):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its stub
         self.network = network
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.training.ema_decay else None
-        self.scores = Scores(math.nan, {})
-        self.mean_loss = math.nan
-        self._encoder = [encoder] if encoder is not None else []  # in a list: it is part of network already
-        self._recipe, self._steps, self._groups = recipe, steps, groups
-        self._loss = LOSSES[recipe.training.loss]
-        self._dice: list[tuple[int, list[float]]] = []
+        self._encoder, self._recipe, self._steps = encoder, recipe, steps
+        self._names, self._groups = names, groups
+        self._loss = get_loss(recipe.training.loss.name, recipe.training.loss.options).build()
         self._losses: list[torch.Tensor] = []
+        self._unchecked: tuple[torch.Tensor, int, torch.Tensor] | None = None
+        self._step_before = 0
+        self._samples: list[torch.Tensor] = []
+        self._overlaps: list[torch.Tensor] = []
+        self._validation_losses: list[torch.Tensor] = []
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] = {}
 
@@ -73,33 +78,24 @@ class SegmentationModule(pl.LightningModule):
         """The network that is validated and saved."""
         return self.network if self.averaged is None else self.averaged
 
+    def compile_networks(self) -> None:
+        """Let torch compile both networks as they are first called; names of their weights stay."""
+        for network in (self.network, self.averaged):
+            if network is not None:
+                network.compile()
+
     # Optimiser and schedule
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - one of many shapes that Lightning takes
         """One optimiser, and a schedule a step where the recipe has one."""
         training = self._recipe.training
-        extra = {"momentum": 0.9, "nesterov": True} if training.optimiser == "sgd" else {}
-        optimiser = OPTIMISERS[training.optimiser](
-            self.network.parameters(),
-            lr=training.lr,
-            weight_decay=training.weight_decay,
-            **extra,
-        )
-        if training.schedule.name == "plateau":
-            # Lightning steps plateaus after it has saved the epoch's checkpoint, so that a resumed run would
-            # miss a step; this one is stepped and saved here.
-            self._plateau = ReduceLROnPlateau(
-                optimiser,
-                "max",
-                training.schedule.factor,
-                training.schedule.patience,
-                threshold=0.0,
-                min_lr=training.schedule.floor,
-            )
-            if self._plateau_state:
-                self._plateau.load_state_dict(self._plateau_state)
-            return optimiser
-        schedule = _per_step(optimiser, training, self._steps)
+        optimiser = make_optimiser(self.network, self._encoder.module if self._encoder else None, training)
+        # Lightning steps plateaus after it has saved the epoch's checkpoint, so that a resumed run would
+        # miss a step; this one is stepped and saved here.
+        self._plateau = make_plateau(optimiser, training)
+        if self._plateau is not None and self._plateau_state:
+            self._plateau.load_state_dict(self._plateau_state)
+        schedule = make_schedule(optimiser, training, self._steps)
         if schedule is None:
             return optimiser
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -117,42 +113,49 @@ class SegmentationModule(pl.LightningModule):
     # Training
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """Seed the step, so that a resumed run draws what an uninterrupted one would have drawn."""
-        torch.manual_seed((self._recipe.training.seed << 32) + self.global_step)
+        """Seed the batch, so that a resumed run draws what an uninterrupted one would have drawn."""
+        number = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        number = number * self.trainer.world_size + self.global_rank
+        torch.manual_seed((self._recipe.training.seed << 32) + number)
+        self._step_before = self.global_step
         if batch_idx == 0:
             self._losses = []
-            frozen = self.current_epoch < self._recipe.training.freeze_encoder_epochs
-            for encoder in self._encoder:
-                encoder.requires_grad_(not frozen)
-                encoder.train(not frozen)
+            if self._encoder is not None:
+                self._encoder.thaw(self.current_epoch, self._recipe.training)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of one augmented batch.
 
         Raises:
-            UserError: The loss is NaN or infinite.
+            LossNotFiniteError: The loss of the batch before is NaN or infinite.
         """
+        self._require_finite()
         with torch.autocast(self.device.type, enabled=False):
             image, target = augment(batch.image, batch.target, self._recipe.augmentation)
         logits = self.network(self._laid_out(image))
         with torch.autocast(self.device.type, enabled=False):
             loss = self._loss(logits.float(), target)
-        if not bool(torch.isfinite(loss)):
-            raise UserError(
-                f"the loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}; "
-                "last.ckpt in the run's folder is the last good state",
-                "Lower [training] lr, or train with --precision fp32.",
-            )
         self._losses.append(loss.detach())
+        self._unchecked = loss.detach(), batch_idx, batch.samples
         return loss
+
+    def _require_finite(self) -> None:
+        """Look at the last batch's loss: later than it is made, as a GPU would have to stand still for it."""
+        if self._unchecked is None:
+            return
+        loss, batch, samples = self._unchecked
+        self._unchecked = None
+        if not bool(torch.isfinite(loss)):
+            names = [self._names[sample] for sample in samples.tolist()]
+            raise LossNotFiniteError(float(loss), self.current_epoch + 1, batch + 1, names)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401, ARG002
         """Move the averaged weights towards the new ones."""
-        if self.averaged is None:
+        step = self.global_step
+        if self.averaged is None or step == self._step_before:  # gradients still accumulate
             return
         decay = self._recipe.training.ema_decay
         assert decay is not None
-        step = self.global_step
         _move_towards(self.averaged, self.network, 1 - min(decay, (1 + step) / (_EMA_RAMP + step)))
 
     def _laid_out(self, image: torch.Tensor) -> torch.Tensor:
@@ -162,23 +165,50 @@ class SegmentationModule(pl.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's scores."""
-        self._dice = []
-        if self._losses:
-            self.mean_loss = float(torch.stack(self._losses).mean())
+        """Give every process the first one's running statistics, which are the ones that are saved."""
+        self._require_finite()
+        if self.trainer.world_size > 1:
+            for buffer in self.kept.buffers():
+                dist.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """Dice of every sample, in full precision: exported files compute in it."""
+        """Overlap of every sample, in full precision: exported files compute in it."""
         with torch.autocast(self.device.type, enabled=False):
             logits = self._logits(batch.image)
-        dice = dice_per_sample(decided(logits, self.spec), batch.target)
-        self._dice += list(zip(batch.samples.tolist(), dice.tolist(), strict=True))
+            self._validation_losses.append(self._loss(logits, batch.target) * len(batch.samples))
+        self._overlaps.append(count_overlap(decided(logits, self.spec), batch.target))
+        self._samples.append(batch.samples)
 
-    def on_validation_epoch_end(self) -> None:
-        """Summarise, and let the plateau look."""
-        self.scores = summarise(self._dice, self._groups, self.spec)
-        if self._plateau is not None and self.trainer.state.fn == "fit":
-            self._plateau.step(0.0 if math.isnan(self.scores.mean) else self.scores.mean)
+    def conclude_epoch(self) -> tuple[float, Scores | None]:
+        """Mean training loss and validation scores over all processes, None where nothing validates.
+
+        Steps the plateau. To be called once an epoch, after validation.
+
+        Raises:
+            LossNotFiniteError: The last loss is NaN or infinite.
+        """
+        self._require_finite()
+        losses = exchange(float(torch.stack(self._losses).mean()))
+        scores = self._take_scores()
+        if self._plateau is not None and scores is not None:
+            self._plateau.step(scores.goodness(self._recipe.training.monitor))
+        return sum(losses) / len(losses), scores
+
+    def _take_scores(self) -> Scores | None:
+        """Scores of the samples since the last call."""
+        if self._samples:
+            samples = torch.cat(self._samples).tolist()
+            counts = torch.cat(self._overlaps).cpu()
+            mine = samples, counts, float(torch.stack(self._validation_losses).sum())
+        else:
+            mine = [], torch.zeros(0, len(self.spec.labels), 3, dtype=torch.int64), 0.0
+        self._samples, self._overlaps, self._validation_losses = [], [], []
+        parts = exchange(mine)
+        samples = [sample for part, _, _ in parts for sample in part]
+        if not samples:
+            return None
+        loss = sum(part for _, _, part in parts) / len(samples)
+        return summarise(samples, torch.cat([part for _, part, _ in parts]), self._groups, self.spec, loss)
 
     def _logits(self, image: torch.Tensor) -> torch.Tensor:
         if self.spec.input.rank == 2:
@@ -192,15 +222,6 @@ class SegmentationModule(pl.LightningModule):
 
         blended = [slide(volume, run, patch, _VALIDATION_OVERLAP) for volume in image.cpu().numpy()]
         return torch.from_numpy(np.stack(blended)).to(self.device)
-
-
-def _per_step(optimiser: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LRScheduler | None:
-    """The schedule that moves every step, None for a constant rate."""
-    if training.schedule.name == "onecycle":
-        return OneCycleLR(optimiser, training.lr, total_steps=steps, pct_start=training.schedule.warmup)
-    if training.schedule.name == "cosine":
-        return CosineAnnealingLR(optimiser, steps, eta_min=training.schedule.floor)
-    return None
 
 
 @torch.no_grad()

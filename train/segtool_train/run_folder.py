@@ -49,8 +49,18 @@ class RunFolder:
         return self.path / "curves.png"
 
     @property
+    def bars_file(self) -> Path:
+        """The best epoch's validation, class by class."""
+        return self.path / "bars.png"
+
+    @property
+    def tensorboard_folder(self) -> Path:
+        """The rows once more, for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
     def best_file(self) -> Path:
-        """Weights of the best validation Dice."""
+        """Weights of the best epoch."""
         return self.path / "best.safetensors"
 
     @property

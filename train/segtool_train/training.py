@@ -2,39 +2,35 @@
 
 import math
 import platform
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import nn
 
 from segtool.atomic import write_text
-from segtool.errors import DeviceError, UsageError
+from segtool.errors import UsageError
 from segtool.spec import ModelSpec
-from segtool_train.data import list_items
-from segtool_train.data.base import Item, spread
-from segtool_train.data.cache import Cache, Slices, open_cache
-from segtool_train.data.dataset import EpochShuffle, TrainingSamples, WholeSamples, loader
-from segtool_train.data.split import Split, split_by_patient
-from segtool_train.frameworks import ignore_lightning_warnings, pl
+from segtool_train.data.dataset import TrainingSamples, WholeSamples, loader
+from segtool_train.data.split import Split
+from segtool_train.encoder import find_encoder
+from segtool_train.frameworks import pl
+from segtool_train.initial import fill_network
+from segtool_train.meter import Meter
 from segtool_train.module import SegmentationModule
 from segtool_train.networks import get_network
 from segtool_train.networks.base import Interface
-from segtool_train.recipe import Precision, Recipe
+from segtool_train.processes import Device, Processes, find_processes
+from segtool_train.progress import EpochBar
+from segtool_train.recipe import Recipe
 from segtool_train.recorder import Recorder
 from segtool_train.run_folder import RunFolder
+from segtool_train.trackers import MLflow, TensorBoard, Tracker
+from segtool_train.trainer import RankShare, fit, make_trainer
+from segtool_train.training_set import TrainingSet, gather
 
-Device = Literal["auto", "cpu", "cuda"]
-
-_PRECISIONS: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-    "fp32": "32-true",
-}
 _SOFTWARE = ("segtool", "torch", "lightning", "numpy", "segmentation-models-pytorch", "timm")
 
 
@@ -48,9 +44,15 @@ class Options:
         device: ``auto`` takes CUDA where there is one.
         workers: Processes that fetch batches; 0 fetches in the training process.
         resume: Go on from the run's last checkpoint.
-        encoder_weights: File of pre-trained weights.
+        encoder_weights: Pre-trained weights of the encoder: a file, or the folder of a run.
         limit: Take so many items, spread over the set; None takes all.
         cache: Folder of caches; None keeps them in the run.
+        skip_broken: Go on without cases that cannot be used.
+        init: Weights of the whole network to start from: the folder of a run, or a file.
+        devices: How many of this machine train together; None takes one, or what torchrun says.
+        compile: Let torch compile the network.
+        tensorboard: Write event files, too.
+        mlflow: Address of an MLflow server that takes the rows, too.
     """
 
     data: Path
@@ -61,16 +63,31 @@ class Options:
     encoder_weights: Path | None = None
     limit: int | None = None
     cache: Path | None = None
+    skip_broken: bool = False
+    init: Path | None = None
+    devices: int | None = None
+    compile: bool = False
+    tensorboard: bool = True
+    mlflow: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run reached: best epoch, its validation Dice, all rows, the folder."""
+    """What a run reached.
+
+    Args:
+        run: Its folder.
+        best_epoch: The one whose weights are kept, from 1.
+        best_dice: Its validation Dice; NaN where nothing validates.
+        rows: One an epoch.
+        first: False in those of several processes that only help.
+    """
 
     run: RunFolder
     best_epoch: int
     best_dice: float
     rows: tuple[dict[str, float], ...]
+    first: bool = True
 
 
 def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> Outcome:
@@ -79,39 +96,41 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     Raises:
         UserError: The data, the device or an option stands in the way; one line says what to do.
         KeyboardInterrupt: As it came.
+        SystemExit: The process was told to end (SIGTERM).
     """
-    device = _device(options.device)
+    processes = find_processes(options.device, options.devices)
+    if not processes.first:
+        log = _say_nothing
     run = RunFolder(options.run)
+    _require_sense(recipe, options, processes)
     checkpoint = _checkpoint(run, options.resume, recipe)
-    listing = list_items(recipe.data.layout, options.data, recipe.spec)
-    items = listing.items if options.limit is None else tuple(spread(listing.items, options.limit))
-    split = _split_before(run, items) if checkpoint else split_by_patient(items, recipe.data.split)
-    for note in listing.notes:
-        log(f"note    {note}")
-    cache = _cache(run, items, recipe, options, log)
-    training = cache.indices(split.train), cache.indices(split.validation)
-    _require_samples(*training)
-    spec = _with_provenance(recipe, split)
-    if checkpoint is None:
-        _write_start(run, recipe, split)
-    # When resuming too: data, cache or the run itself may lie elsewhere than before.
-    run.write_json(run.data_file, {"data": str(options.data.resolve()), "cache": str(cache.folder.resolve())})
-    _log_start(recipe, device, split, [len(side) for side in training], log)
-    module = _module(recipe, items, cache, training[0], None if checkpoint else options.encoder_weights, not checkpoint)
-    recorder = Recorder(run, recipe.training, spec, log)
-    trainer = _trainer(recipe, device, recorder)
-    loaders = _loaders(recipe, cache, *training, options.workers)
-    with warnings.catch_warnings():
-        ignore_lightning_warnings()
-        try:
-            trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit as stop:
-            # Lightning turns an interruption into exit code 1, without a word.
-            if trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
+    with processes.first_one_first():
+        gathered = gather(
+            recipe,
+            run,
+            options.data,
+            log,
+            cache=options.cache,
+            limit=options.limit,
+            skip_broken=options.skip_broken,
+            resumed=checkpoint is not None,
+        )
+    module = _module(recipe, gathered, options, fill=checkpoint is None)
+    loaders = _loaders(recipe, gathered, options.workers, processes)
+    if processes.first:
+        _write_start(run, recipe, gathered, options, anew=checkpoint is None)
+    _log_start(recipe, processes, gathered, log)
+    spec = _with_provenance(recipe, gathered.split)
+    meter, trackers = Meter(), _trackers(recipe, run, options) if processes.first else []
+    recorder = Recorder(run, recipe.training, spec, log, meter, trackers)
+    bar = [EpochBar()] if processes.first and EpochBar.wanted() else []
+    try:
+        fit(make_trainer(recipe, processes, [meter, *bar, recorder]), module, loaders, checkpoint, recipe, run, log)
+    finally:
+        for tracker in trackers:
+            tracker.close()
     history = recorder.history
-    return Outcome(run, history.best_epoch, history.best, tuple(history.rows))
+    return Outcome(run, history.best_epoch, history.best_row["val_dice"], tuple(history.rows), processes.first)
 
 
 def build_network(recipe: Recipe) -> tuple[nn.Module, nn.Module | None]:
@@ -121,13 +140,17 @@ def build_network(recipe: Recipe) -> tuple[nn.Module, nn.Module | None]:
     return module, described.encoder(module)
 
 
-def _device(wanted: Device) -> Literal["cpu", "cuda"]:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            f"--device cuda: torch {torch.__version__} sees no CUDA device",
-            "Install a CUDA build of torch and a driver, or pass --device cpu.",
-        )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+def _say_nothing(_line: str) -> None:
+    """The log of a process that only helps."""
+
+
+def _require_sense(recipe: Recipe, options: Options, processes: Processes) -> None:
+    """Refuse options that contradict each other or the device."""
+    if recipe.training.precision == "fp16" and processes.device == "cpu":
+        # Lightning would take bf16 in its place.
+        raise UsageError("--precision fp16 needs a GPU", "Take --precision bf16 or fp32.")
+    if options.init is not None and options.encoder_weights is not None:
+        raise UsageError("--init fills the encoder, too", "Leave --encoder-weights out.")
 
 
 def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
@@ -151,48 +174,12 @@ def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
     return run.last_file
 
 
-def _split_before(run: RunFolder, items: tuple[Item, ...]) -> Split:
-    """The split to go on with; all its training and validation must still be there."""
-    split, there = run.read_split(), {item.name for item in items}
-    gone = [name for name in (*split.train, *split.validation) if name not in there]
-    if gone:
-        raise UsageError(
-            f"{run.path}: was started with {len(gone)} more cases (first {gone[0]!r})",
-            "Resume with the same --data and --limit, or train into another folder.",
-        )
-    return split
-
-
-def _cache(
-    run: RunFolder, items: tuple[Item, ...], recipe: Recipe, options: Options, log: Callable[[str], None]
-) -> Cache:
-    folder = options.cache or run.path / "cache"
-    slices: Slices = recipe.data.slices
-    told = 0
-
-    def on_item(done: int, total: int) -> None:
-        nonlocal told
-        if done * 10 // total > told:
-            told = done * 10 // total
-            log(f"cache   {done} of {total} cases")
-
-    return open_cache(folder, items, recipe.spec, slices, on_item)
-
-
-def _require_samples(training: list[int], validation: list[int]) -> None:
-    for side, samples in (("training", training), ("validation", validation)):
-        if not samples:
-            raise UsageError(
-                f"no samples are left for {side}", "Give more cases, raise --limit, or change [data.split]."
-            )
-
-
 def _with_provenance(recipe: Recipe, split: Split) -> ModelSpec:
     provenance = {
         **recipe.spec.provenance,
         "recipe": recipe.name,
         "network": {"name": recipe.network.name, **recipe.network.options},
-        "split": {"rule": "by patient", **split.sizes()},
+        "split": split.provenance(),
         "software": software_versions(),
     }
     return recipe.spec.model_copy(update={"provenance": provenance})
@@ -209,67 +196,75 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def _write_start(run: RunFolder, recipe: Recipe, split: Split) -> None:
-    write_text(run.recipe_file, recipe.to_toml())
-    split.write(run.split_file)
-    run.write_json(run.versions_file, software_versions())
+def _write_start(run: RunFolder, recipe: Recipe, gathered: TrainingSet, options: Options, anew: bool) -> None:
+    if anew:
+        write_text(run.recipe_file, recipe.to_toml())
+        gathered.split.write(run.split_file)
+        run.write_json(run.versions_file, software_versions())
+    # When resuming too: data, cache or the run itself may lie elsewhere than before.
+    places = {"data": str(options.data.resolve()), "cache": str(gathered.cache.folder.resolve())}
+    run.write_json(run.data_file, places)
 
 
-def _log_start(recipe: Recipe, device: str, split: Split, samples: list[int], log: Callable[[str], None]) -> None:
-    sizes = split.sizes()
-    sides = ", ".join(f"{side} {size['patients']} patients {size['items']} cases" for side, size in sizes.items())
+def _log_start(recipe: Recipe, processes: Processes, gathered: TrainingSet, log: Callable[[str], None]) -> None:
+    train, validation = len(gathered.train), len(gathered.validation)
+    device = processes.device if processes.world == 1 else f"{processes.world} x {processes.device}"
     log(f"recipe  {recipe.name}   {recipe.network.name}   {device} {recipe.training.precision}")
-    log(f"split   {sides}")
-    log(f"train   {samples[0]} samples, {samples[1]} to validate, {recipe.training.epochs} epochs")
+    for line in gathered.describe():
+        log(line)
+    log(f"train   {train} samples, {validation} to validate, {recipe.training.epochs} epochs")
 
 
-def _module(
-    recipe: Recipe,
-    items: tuple[Item, ...],
-    cache: Cache,
-    training: list[int],
-    encoder_weights: Path | None,
-    fill: bool,
-) -> SegmentationModule:
-    """The network, filled with pre-trained weights where ``fill``, inside its loop."""
-    pl.seed_everything(recipe.training.seed, verbose=False)
+def _trackers(recipe: Recipe, run: RunFolder, options: Options) -> list[Tracker]:
+    trackers: list[Tracker] = []
+    if options.tensorboard:
+        trackers.append(TensorBoard(run.tensorboard_folder))
+    if options.mlflow is not None:
+        trackers.append(MLflow(options.mlflow, recipe, run.path.name))
+    return trackers
+
+
+def _module(recipe: Recipe, gathered: TrainingSet, options: Options, fill: bool) -> SegmentationModule:
+    """The network, filled with earlier weights where ``fill``, inside its loop."""
+    training = recipe.training
+    pl.seed_everything(training.seed, verbose=False)
     described = get_network(recipe.network.name, recipe.network.options)
     network = described.build(Interface.of(recipe.spec))
-    if fill:
-        described.load_pretrained(network, encoder_weights)
-    groups = {item.name: item.group for item in items}
-    batches = math.ceil(len(EpochShuffle(training, recipe.training.batch, 0)) / recipe.training.batch)
-    return SegmentationModule(
+    if fill and options.init is not None:
+        fill_network(network, options.init)
+    elif fill:
+        described.load_pretrained(network, options.encoder_weights)
+    batches = math.ceil(len(gathered.shuffle(recipe)) / training.batch)
+    module = SegmentationModule(
         network,
-        described.encoder(network),
+        find_encoder(described, network, training),
         recipe,
-        batches * recipe.training.epochs,
-        [groups.get(sample.item, "") for sample in cache.samples],
+        math.ceil(batches / training.accumulate) * training.epochs,
+        [sample.item for sample in gathered.cache.samples],
+        gathered.groups,
     )
+    if options.compile:
+        module.compile_networks()
+    return module
 
 
-def _loaders(recipe: Recipe, cache: Cache, training: list[int], validation: list[int], workers: int) -> tuple[Any, Any]:
+def _loaders(recipe: Recipe, gathered: TrainingSet, workers: int, processes: Processes) -> tuple[Any, Any]:
+    """This process's part of training and validation; None where nobody validates.
+
+    Raises:
+        UsageError: The samples do not suffice for so many processes.
+    """
     settings, volume = recipe.training, recipe.spec.input.rank == 3
     patch = recipe.spec.input.patch if recipe.spec.input.rank == 3 else None
-    samples = TrainingSamples(cache, patch, settings.foreground_patches, settings.seed)
-    shuffle = EpochShuffle(training, settings.batch, settings.seed)
-    return (
-        loader(samples, shuffle, settings.batch, workers),
-        loader(WholeSamples(cache), validation, 1 if volume else settings.batch, workers),
-    )
-
-
-def _trainer(recipe: Recipe, device: str, recorder: Recorder) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision=_PRECISIONS[recipe.training.precision],
-        max_epochs=recipe.training.epochs,
-        gradient_clip_val=recipe.training.gradient_clip,
-        callbacks=[recorder],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    samples = TrainingSamples(gathered.cache, patch, settings.foreground_patches, settings.seed)
+    shuffle = RankShare(gathered.shuffle(recipe), settings.batch, processes)
+    batch = processes.share(settings.batch)
+    training = loader(samples, shuffle, batch, workers)
+    if not gathered.validation:
+        return training, None
+    if len(gathered.validation) < processes.world:
+        raise UsageError(
+            f"{len(gathered.validation)} samples validate, fewer than devices ({processes.world})", "Lower --devices."
+        )
+    mine = gathered.validation[processes.rank :: processes.world]
+    return training, loader(WholeSamples(gathered.cache), mine, 1 if volume else batch, workers)

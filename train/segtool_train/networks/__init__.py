@@ -10,7 +10,10 @@ from segtool_train.networks.base import Network
 
 NETWORKS: dict[str, str] = {
     "unet": "segtool_train.networks.unet:UNet",
+    "attention_unet": "segtool_train.networks.attention_unet:AttentionUNet",
+    "residual_unet": "segtool_train.networks.residual_unet:ResidualUNet",
     "unet_encoder": "segtool_train.networks.unet_encoder:UNetOnEncoder",
+    "unet_classic_encoder": "segtool_train.networks.unet_classic_encoder:ClassicUNetOnEncoder",
     "unet3d_light": "segtool_train.networks.unet3d_light:LightUNet3D",
 }
 
@@ -28,9 +31,23 @@ def get_network(name: str, options: dict[str, Any]) -> Network:
     try:
         return described.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"]) or "options"
-        raise UsageError(
-            f"network {name!r}: option {option!r} is not valid ({first['msg']})",
-            f"It takes: {', '.join(described.model_fields)}.",
-        ) from error
+        raise UsageError(f"network {name!r} {_complaint(error)}", f"It takes: {_options(described)}.") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"has no option {option!r}"
+    if first["type"] == "missing":
+        return f"needs option {option!r}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"option {option!r}: {reason}, found {first['input']!r}" if option else f"options: {reason}"
+
+
+def _options(described: type[Network]) -> str:
+    """Every option with its default."""
+    return ", ".join(
+        f"{name} (required)" if field.is_required() else f"{name} = {field.default!r}"
+        for name, field in described.model_fields.items()
+    )

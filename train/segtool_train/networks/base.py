@@ -52,8 +52,22 @@ class Network(BaseModel, ABC):
         """The pre-trained part of a module built by :meth:`build`, None where there is none."""
         return None
 
+    def encoder_stages(self, module: nn.Module) -> list[nn.Module]:
+        """The encoder in parts, the input's side first, for unfreezing it from one on; empty without encoder.
+
+        A part may be a mere group of modules, to freeze and to train, not to call. A family that cannot part
+        its encoder gives it whole.
+        """
+        encoder = self.encoder(module)
+        return [] if encoder is None else [encoder]
+
     def load_pretrained(self, module: nn.Module, weights: Path | None) -> None:  # noqa: ARG002 - as above
-        """Fill the encoder with pre-trained weights, from ``weights`` or from where the family finds them.
+        """Fill the encoder with pre-trained weights.
+
+        Args:
+            module: Built here.
+            weights: A file of tensors, or the folder of a segtool run; None takes them from where the family
+                finds them, if its options ask for any.
 
         Raises:
             UsageError: ``weights`` is given and the family has no encoder, or the weights are not to be had.

@@ -27,3 +27,23 @@ def normalisation(norm: Norm, rank: int, channels: int, affine: bool = True) -> 
     if norm == "group":
         return nn.GroupNorm(max(1, channels // _CHANNELS_PER_GROUP), channels, affine=affine)
     return nn.Identity()
+
+
+def double_convolution(rank: int, norms: tuple[Norm, Norm], biased: bool, inputs: int, outputs: int) -> nn.Sequential:
+    """Two convolutions of 3, each with its norm and rectified; the extent stays.
+
+    Args:
+        rank: Spatial axes.
+        norms: After the first convolution and after the second.
+        biased: Give each a bias; without, only where no norm would cancel it.
+        inputs: Channels in.
+        outputs: Channels between and out.
+    """
+    layers: list[nn.Module] = []
+    for channels, norm in zip((inputs, outputs), norms, strict=True):
+        layers += [
+            CONVOLUTION[rank](channels, outputs, 3, padding=1, bias=biased or norm == "none"),
+            normalisation(norm, rank, outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)

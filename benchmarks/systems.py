@@ -1,0 +1,130 @@
+"""Trained runs of the published systems beside the figures that their papers state.
+
+Run: ``python -m benchmarks.systems RUN RUN...`` with folders that ``segtool train`` wrote. A run that was not
+evaluated yet is exported and evaluated here. Rows of other runs that were measured before stay in the result.
+"""
+
+import csv
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS, machine, save, versions
+from segtool_export.finish import finish_run
+from segtool_train.recipe import Recipe, find_recipe, read_recipe, shipped_recipes
+from segtool_train.run_folder import RunFolder
+
+PAPER = {
+    "cheng-unet": ("A", "Dice 0.8046, IoU 0.7167 (split not stated)"),
+    "cheng-resnet34": ("A", "Dice 0.7802, IoU 0.6857 (split not stated)"),
+    "cheng-lite0": ("A", "Dice 0.7802, IoU 0.6857 with ResNet34 (split not stated)"),
+    "cheng-attention": ("E", "on BraTS: Dice 0.64"),
+    "cheng-residual": ("E", "on BraTS: Dice 0.58"),
+    "coco-unet": ("B", "curves and histograms only"),
+    "coco-resnet50": ("B", "curves and histograms only"),
+    "hdf5-unet": ("D", "Dice 0.979 (split by slice), validation 0.8211"),
+    "brats3d-light": ("C", "validation Dice 0.79 on BraTS 2020"),
+    "progression3d-light": ("C", "validation Dice 0.79 on BraTS 2020"),
+}
+"""By recipe: the system, and what its paper reports."""
+
+QUIET = ("name", "spec.name", "spec.description", "spec.provenance", "inference")
+"""Parts of a recipe that change no figure of a run, or are told in columns of their own."""
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to plain values."""
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if name in QUIET:
+            continue
+        values |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return values
+
+
+def differences(recipe: Recipe) -> dict[str, Any]:
+    """Dotted keys in which a run's recipe differs from the shipped one of its name, with the run's values."""
+    if recipe.name not in shipped_recipes():
+        return {}
+    shipped = flat(read_recipe(find_recipe(recipe.name)).model_dump(mode="json"))
+    own = flat(recipe.model_dump(mode="json"))
+    return {key: value for key, value in own.items() if shipped.get(key) != value}
+
+
+def mean_of(summary: dict[str, Any], measure: str) -> float | None:
+    """The mean of one measure in a summary of ``results.json``; None where it was not measured."""
+    value: float | None = summary.get(measure, {}).get("mean")
+    return value
+
+
+def row_of(run: RunFolder) -> dict[str, Any]:
+    """What one run reached and how it was trained."""
+    recipe = run.read_recipe()
+    file = run.path / "evaluation" / "results.json"
+    if not file.is_file():
+        finish_run(run.path)
+    results = json.loads(file.read_text(encoding="utf-8"))
+    with run.metrics_file.open(newline="", encoding="utf-8") as text:
+        epochs = list(csv.DictReader(text))
+    system, paper = PAPER.get(recipe.name, ("", ""))
+    label = next(iter(results["structures"]["all"]))
+    whole = results["structures"]["all"][label]
+    extent = recipe.spec.input.size if recipe.spec.input.rank == 2 else recipe.spec.input.patch
+    waits = [float(row["data_wait_share"]) for row in epochs if row.get("data_wait_share")]
+    return {
+        "run": run.path.name,
+        "system": system,
+        "recipe": recipe.name,
+        "differs_from_recipe": differences(recipe),
+        "network": recipe.network.name,
+        "parameters": results["network"]["parameters"],
+        "input": list(extent),
+        "epochs": len(epochs),
+        "best_epoch": results["training"]["best_epoch"],
+        "s_an_epoch": statistics.median(float(row["elapsed_s"]) for row in epochs),
+        "data_wait_share": statistics.median(waits) if waits else None,
+        "split": results["split_rule"] or "by patient",
+        "sizes": results["split"],
+        "patients_on_two_sides": results["patients_on_two_sides"],
+        "side": results["side"],
+        "validation_dice": results["training"]["best_val_dice"],
+        "dice": mean_of(whole, "dice"),
+        "dice_ci95_over_patients": whole.get("dice", {}).get("ci95"),
+        "by_group": {
+            group: mean_of(members[label], "dice") for group, members in results["structures"].items() if group != "all"
+        },
+        **{
+            name: mean_of(whole, name)
+            for name in ("iou", "precision", "recall", "soft_dice", "soft_iou", "soft_precision", "soft_recall")
+        },
+        "paper": paper,
+    }
+
+
+def main() -> None:
+    """Measure the named runs, print and save all rows."""
+    path = RESULTS / "systems.json"
+    rows = {row["run"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]} if path.is_file() else {}
+    for name in sys.argv[1:]:
+        row = row_of(RunFolder(Path(name)))
+        rows[row["run"]] = row
+        print(f"{row['run']:24} {row['split']:12} {row['side']} Dice {row['dice']:.4f}  val {row['validation_dice']}")
+    ordered = sorted(rows.values(), key=lambda row: (row["system"], row["recipe"], row["run"]))
+    print(
+        save(
+            "systems",
+            {
+                "what": "runs of the published systems, measured on the scans' own grids",
+                "machine": machine(),
+                "versions": versions("segtool", "torch", "onnxruntime", "lightning"),
+                "rows": ordered,
+            },
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

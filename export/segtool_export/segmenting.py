@@ -1,0 +1,49 @@
+"""Cases of a run through its model file, on the road that ``segtool predict`` takes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtool.backends import Device, load_backend
+from segtool.backends.averaging import averaged
+from segtool.postprocess.decision import own_thresholds
+from segtool.spec import ModelSpec
+from segtool.stages import Finish, StageOptions, Stages
+from segtool_train.data.base import Item
+
+_BATCH = {"cpu": 2, "cuda": 8}  # as `segtool predict` has them
+
+
+def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device, finish: Finish) -> str:
+    """Segment ``items`` and keep their probabilities.
+
+    Args:
+        model: The ``.onnx`` file.
+        spec: Decides everything; the file's own, or one to be tried.
+        items: Cases with references.
+        device: Where to run.
+        finish: Told of every case, done or failed, in a writer thread.
+
+    Returns:
+        The engine, its version and its device.
+
+    Raises:
+        ModelError: The file cannot be used.
+        DeviceError: The device is not there.
+    """
+    slices = spec.input.rank == 2
+    # Slices run side by side, one engine thread each; a volume's windows share all cores.
+    backend = averaged([load_backend(model, device, 1 if slices else None)], [spec])
+    options = StageOptions(
+        threshold=own_thresholds(spec),
+        batch=_BATCH[backend.device],
+        engines=_cores() if slices and backend.device == "cpu" else 1,
+        keep_probabilities=True,
+    )
+    Stages(backend, spec, options, finish).run([item.source for item in items])
+    return f"{backend.name} {backend.version} {backend.device}"
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

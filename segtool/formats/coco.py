@@ -1,0 +1,245 @@
+"""COCO annotations: one JSON file with the outlines of many pictures, read as label maps."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+import numpy as np
+
+from segtool.case import LabelMap, Source
+from segtool.errors import UnreadableFileError
+from segtool.formats.arrays import MAX_LABEL, narrow
+from segtool.formats.coco_shapes import Mask, box_mask, polygon_mask, read_runs, runs_mask
+from segtool.geometry import Geometry
+
+FILE_NAME = "_annotations.coco.json"
+"""What the common exporters call the file, which then lies among its pictures."""
+
+MAX_PIXELS = 2**28
+"""Of a picture: 16384 x 16384. More is an error of scale or an attack."""
+
+_PARSING = Lock()
+_FILES_KEPT = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that a file lists: its name there, ``(H, W)`` where the file says, and its annotations."""
+
+    name: str
+    shape: tuple[int, int] | None
+    annotations: tuple[Mapping[str, Any], ...]
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """Ids of the categories that occur, each once."""
+        return tuple(sorted({annotation["category_id"] for annotation in self.annotations}))
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What a COCO file holds.
+
+    Args:
+        pictures: By their names in the file.
+        categories: Id to name.
+        values: Id of each category in use to its value in label maps: the id itself, or one more where a category
+            in use has the id 0, which is background in a label map.
+        lost: One line about annotations of pictures that the file does not list; empty without such.
+    """
+
+    pictures: Mapping[str, Picture]
+    categories: Mapping[int, str]
+    values: Mapping[int, int]
+    lost: str
+
+
+class NotCocoError(UnreadableFileError):
+    """JSON without the tables of COCO: perhaps about something else."""
+
+
+class CocoFormat:
+    """The reference of one picture out of a COCO file; ``Source.dataset`` is the picture's ``file_name``.
+
+    Polygons, boxes without an outline and run lengths in both spellings become the value of their category (see
+    :class:`Annotations`); where objects overlap the later one wins. It reads no images and writes nothing.
+    """
+
+    name: ClassVar[str] = "coco"
+
+    def read_labels(self, source: Source) -> LabelMap | None:
+        """The label map of a picture on its own pixels; None where the file does not list the picture.
+
+        Raises:
+            UnreadableFileError: Not such a file, or an outline that cannot be drawn.
+        """
+        content = read_annotations(source.path)
+        picture = content.pictures.get(source.dataset or "")
+        if picture is None:
+            return None
+        if picture.shape is None:
+            raise UnreadableFileError(
+                f"{source.path}: the picture {picture.name!r} has no height and width", "Add both to its entry."
+            )
+        if math.prod(picture.shape) > MAX_PIXELS:
+            raise UnreadableFileError(
+                f"{source.path}: {picture.name!r} should have {picture.shape[0]}x{picture.shape[1]} pixels",
+                "Correct its height and width.",
+            )
+        labels = np.zeros(picture.shape, np.uint16)  # holds MAX_LABEL
+        for annotation in picture.annotations:
+            try:
+                mask = _mask(annotation, picture.shape)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise UnreadableFileError(
+                    f"{source.path}: annotation {annotation.get('id')} of {picture.name!r} cannot be drawn ({error})",
+                    "Mend it, or export the annotations again.",
+                ) from error
+            labels[mask] = content.values[annotation["category_id"]]
+        return LabelMap(narrow(labels), Geometry.of_pixels(picture.shape))
+
+
+def read_annotations(path: Path) -> Annotations:
+    """The content of a COCO file, parsed once however often it is asked for.
+
+    Raises:
+        NotCocoError: JSON without COCO's tables.
+        UnreadableFileError: Missing, or not JSON.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: cannot be read ({error.strerror})", "Check the path.") from error
+    # Threads that read references at once shall not each parse the file.
+    with _PARSING:
+        return _parsed(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=_FILES_KEPT)
+def _parsed(path: Path, _changed: int, _size: int) -> Annotations:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableFileError(
+            f"{path}: cannot be read as JSON ({error})", "It is truncated or corrupt: copy or export it again."
+        ) from error
+    try:
+        return _checked(raw, path.name)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise NotCocoError(
+            f"{path}: not a COCO file ({what}; wanted the lists images, annotations and categories)",
+            "Export the annotations as COCO JSON again.",
+        ) from error
+
+
+def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSON holds
+    """The tables of a file, each row with what reading needs.
+
+    Raises:
+        KeyError: A table or a value is missing.
+        TypeError: A value is of another kind.
+        ValueError: A picture is listed twice, or an id that no label can be.
+    """
+    rows = {table: [_row(table, row) for row in _list(raw[table], table)] for table in ("images", "annotations")}
+    categories = {_whole(row["id"]): str(row["name"]) for row in _list(raw.get("categories", []), "categories")}
+    by_picture: dict[Any, list[Mapping[str, Any]]] = {row["id"]: [] for row in rows["images"]}
+    lost = [row for row in rows["annotations"] if row["image_id"] not in by_picture]
+    for row in rows["annotations"]:
+        if row["image_id"] in by_picture:
+            by_picture[row["image_id"]].append(row)
+    pictures: dict[str, Picture] = {}
+    for row in rows["images"]:
+        if row["file_name"] in pictures or len(by_picture) < len(rows["images"]):
+            raise ValueError(f"the picture {row['file_name']!r} or its id is listed twice")
+        pictures[row["file_name"]] = Picture(row["file_name"], _shape(row), tuple(by_picture[row["id"]]))
+    used = sorted({_whole(row["category_id"]) for row in rows["annotations"]})
+    shift = 1 if used and used[0] == 0 else 0
+    if used and not 0 <= used[0] <= used[-1] < MAX_LABEL:
+        raise ValueError(f"category ids from {used[0]} to {used[-1]}, wanted 0 to {MAX_LABEL - 1}")
+    said = ""
+    if lost:
+        said = (
+            f"{name}: {len(lost)} of {len(rows['annotations'])} annotations belong to no picture that it lists "
+            f"(first: annotation {lost[0].get('id')}, picture {lost[0]['image_id']}). "
+            "Add the pictures to the file, or take the annotations out."
+        )
+    return Annotations(pictures, categories, {one: one + shift for one in used}, said)
+
+
+def _list(value: Any, table: str) -> list[Any]:  # noqa: ANN401 - whatever JSON holds
+    if not isinstance(value, list):
+        raise TypeError(f"{table} is no list")
+    return value
+
+
+def _row(table: str, row: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds
+    """A row with all that its table needs.
+
+    Raises:
+        KeyError: A value is missing.
+        TypeError: No row, or a file name that is no text.
+    """
+    if not isinstance(row, dict):
+        raise TypeError(f"a row of {table} is no object")
+    wanted = ("id", "file_name") if table == "images" else ("image_id", "category_id")
+    for key in wanted:
+        if not isinstance(row[key], str if key == "file_name" else (int, str)):
+            raise TypeError(f"{key} of a row of {table} is {row[key]!r}")
+    return row
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON holds
+    if not isinstance(value, int):
+        raise TypeError(f"the id of a category is {value!r}, wanted a whole number")
+    return value
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = row.get("height"), row.get("width")
+    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
+        return None
+    return height, width
+
+
+def _mask(annotation: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
+    """``(H, W)`` of one object.
+
+    Raises:
+        ValueError: No outline, or one that makes no sense.
+        TypeError: Values of another kind.
+    """
+    outline = annotation.get("segmentation")
+    if isinstance(outline, dict):
+        return _runs(outline, shape)
+    if outline:
+        parts = [_polygon(corners, shape) for corners in _list(outline, "segmentation")]
+        whole: Mask = np.logical_or.reduce(parts)
+        return whole
+    box = annotation.get("bbox")
+    if not box:
+        raise ValueError("it has neither an outline nor a box")
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+        raise ValueError(f"its box is {box}, wanted x, y, width, height")
+    return box_mask(box, shape)
+
+
+def _polygon(corners: Any, shape: tuple[int, int]) -> Mask:  # noqa: ANN401 - whatever JSON holds
+    points = np.array(corners, np.float64)
+    if points.ndim != 1 or points.size % 2 or points.size < 6 or not np.isfinite(points).all():
+        raise ValueError("a polygon is a flat list of at least three x, y pairs")
+    return polygon_mask(points.reshape(-1, 2), shape)
+
+
+def _runs(outline: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
+    counts, size = outline.get("counts"), outline.get("size")
+    if size is not None and tuple(size) != shape:
+        raise ValueError(f"its run lengths are for {size} pixels, the picture has {list(shape)}")
+    if isinstance(counts, str):
+        return runs_mask(read_runs(counts), shape)
+    return runs_mask([_whole(count) for count in _list(counts, "counts")], shape)

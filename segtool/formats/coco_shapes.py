@@ -1,0 +1,96 @@
+"""The outlines of COCO annotations as masks: polygons, boxes, and run lengths in both spellings.
+
+Coordinates are continuous: pixel ``(row, column)`` covers ``[column, column + 1) x [row, row + 1)``, so that a box
+``[0, 0, w, h]`` is the whole picture. A pixel belongs to an outline that holds its centre.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+_BITS = 5
+"""Of a number in each letter of compressed run lengths; the sixth bit says that the number goes on."""
+_MORE, _SIGN, _FIRST_LETTER = 1 << _BITS, 1 << (_BITS - 1), 48
+
+
+def polygon_mask(points: npt.NDArray[np.float64], shape: tuple[int, int]) -> Mask:
+    """The pixels whose centres lie inside a closed polygon, by the even-odd rule.
+
+    An edge belongs to the pixels right of it and below it, so that polygons that share an edge share no pixel
+    and leave none between them.
+
+    Args:
+        points: ``(P, 2)`` finite corners as x (to the right), y (downwards), in pixels; P is at least 3.
+        shape: Rows and columns of the picture; what lies outside is cut.
+
+    Returns:
+        ``(H, W)``.
+    """
+    mask = np.zeros(shape, np.bool_)
+    # The first pixel whose centre is not before a coordinate.
+    first = [np.clip(np.ceil(points[:, axis] - 0.5), 0, shape[1 - axis]).astype(np.intp) for axis in (0, 1)]
+    left, top = (int(edge.min()) for edge in first)
+    right, bottom = (int(edge.max()) for edge in first)
+    # Crossings of the rows' centre lines with edges; every pixel right of an odd number of them is inside.
+    crossings = np.zeros((bottom - top, right - left + 1), np.int32)
+    order = np.roll(np.arange(len(points)), -1)
+    for (x0, y0), (x1, y1), *rows in zip(points, points[order], first[1], first[1][order], strict=True):
+        lines = np.arange(min(rows), max(rows))
+        if lines.size:
+            x = x0 + (lines + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+            crossings[lines - top, np.clip(np.ceil(x - 0.5), left, right).astype(np.intp) - left] += 1
+    mask[top:bottom, left:right] = np.cumsum(crossings[:, :-1], axis=1) % 2 == 1
+    return mask
+
+
+def box_mask(box: Sequence[float], shape: tuple[int, int]) -> Mask:
+    """``(H, W)`` of a box ``x, y, width, height``, as :func:`polygon_mask` of its corners."""
+    x, y, width, height = box
+    corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    return polygon_mask(np.array(corners, np.float64), shape)
+
+
+def runs_mask(counts: Sequence[int], shape: tuple[int, int]) -> Mask:
+    """``(H, W)`` of run lengths that go down the columns and begin with background.
+
+    Raises:
+        ValueError: A negative length, or lengths that do not add up to the picture.
+    """
+    if any(count < 0 for count in counts) or sum(counts) != shape[0] * shape[1]:
+        raise ValueError(f"run lengths add up to {sum(counts)} pixels, the picture has {shape[0] * shape[1]}")
+    values = np.arange(len(counts)) % 2 == 1
+    by_columns: Mask = np.repeat(values, counts).reshape(shape[1], shape[0])
+    return by_columns.T
+
+
+def read_runs(text: str) -> list[int]:
+    """Run lengths out of COCO's compressed spelling.
+
+    Each letter carries five bits of a number, the lowest first; from the fourth number on, numbers are
+    differences to the number two places before.
+
+    Raises:
+        ValueError: A letter that the spelling does not have, or an end inside a number.
+
+    Source: the format's description in the COCO API (Lin et al., ECCV 2014).
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - _FIRST_LETTER
+        if not 0 <= bits < 2 * _MORE:
+            raise ValueError(f"the letter {letter!r} does not occur in run lengths")
+        value |= (bits & (_MORE - 1)) << shift
+        shift += _BITS
+        if bits & _MORE:
+            continue
+        if bits & _SIGN:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("the run lengths end inside a number")
+    return counts

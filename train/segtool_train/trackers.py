@@ -1,0 +1,114 @@
+"""Other places that take a run's rows: TensorBoard, MLflow."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from segtool.errors import MissingDependencyError, UsageError
+from segtool_train.history import Row
+from segtool_train.recipe import Recipe
+
+
+class Tracker(Protocol):
+    """Takes one row an epoch."""
+
+    def add(self, row: Row) -> None:
+        """Store a row; its numbers that are NaN are left out."""
+        ...
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        ...
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {key: value for key, value in row.items() if key != "epoch" and math.isfinite(value)}
+
+
+class TensorBoard:
+    """Event files.
+
+    Args:
+        folder: For `tensorboard --logdir`.
+
+    Raises:
+        MissingDependencyError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"{error.name} is not installed, which the TensorBoard log needs",
+                "Install it with: pip install 'segtool[train]', or pass --no-tensorboard.",
+            ) from error
+        self._open: Callable[..., Any] = partial(SummaryWriter, str(folder))
+        self._writer: Any = None
+
+    def add(self, row: Row) -> None:
+        """One scalar a column."""
+        if self._writer is None:
+            # A run that was killed may have written epochs that are trained again.
+            self._writer = self._open(purge_step=int(row["epoch"]))
+        for key, value in _numbers(row).items():
+            self._writer.add_scalar(key, value, int(row["epoch"]))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class MLflow:
+    """A run of an MLflow server, in the experiment ``segtool``.
+
+    Args:
+        uri: Of the server or of a folder, as MLflow has them.
+        recipe: Its training part becomes the run's parameters.
+        name: Of the run.
+
+    Raises:
+        MissingDependencyError: mlflow is not installed.
+        UsageError: The server does not answer.
+    """
+
+    def __init__(self, uri: str, recipe: Recipe, name: str) -> None:
+        try:
+            mlflow: Any = import_module("mlflow")
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"{error.name} is not installed, which --mlflow needs",
+                "Install it with: pip install mlflow, or leave --mlflow out.",
+            ) from error
+        self._mlflow = mlflow
+        self._failure: type[Exception] = mlflow.exceptions.MlflowException
+        try:
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_experiment("segtool")
+            mlflow.start_run(run_name=name)
+            mlflow.log_params({"recipe": recipe.name, **recipe.training.model_dump(mode="json")})
+        except self._failure as error:
+            raise UsageError(f"--mlflow {uri}: no run can be started ({error})", "Check the address.") from error
+
+    def add(self, row: Row) -> None:
+        """One metric a column.
+
+        Raises:
+            UsageError: The server does not answer any more.
+        """
+        try:
+            self._mlflow.log_metrics(_numbers(row), step=int(row["epoch"]))
+        except self._failure as error:
+            raise UsageError(
+                f"--mlflow: epoch {int(row['epoch'])} was not taken ({error})",
+                "The checkpoint is safe: go on with --resume, without --mlflow where it stays away.",
+            ) from error
+
+    def close(self) -> None:
+        """End the run."""
+        self._mlflow.end_run()
