@@ -56,7 +56,9 @@ def recognised(paths: Sequence[Path]) -> "Recognition | None":
 
 def recognition_facts(found: "Recognition | None") -> dict[str, str] | None:
     """For JSON."""
-    return found and {"name": found.layout, "certainty": found.certainty, "reason": found.reason}
+    if found is None:
+        return None
+    return {"name": found.layout, "certainty": found.certainty, "reason": found.reason}
 
 
 def print_set(facts: dict[str, Any]) -> None:
