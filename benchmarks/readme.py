@@ -98,9 +98,39 @@ def memory(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def systems(result: dict[str, Any]) -> str:
+    """Runs of the published systems beside their papers' figures."""
+    lines = [
+        "| system | recipe, and what differs | epochs | split | test Dice (95 % CI over patients) | validation Dice | paper |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        changes = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["differs_from_recipe"].items())
+        interval = row["dice_ci95_over_patients"]
+        dice = f"{row['dice']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+        lines.append(
+            f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} | {row['split']} "
+            f"| {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def coco_overlap(result: dict[str, Any]) -> str:
+    """Where the COCO set's slices come from."""
+    lines = ["| part | images | found in the Cheng set | of a patient who is in `train` |", "|---|---|---|---|"]
+    for part, one in result["parts"].items():
+        shared = one.get("of_a_patient_in_train")
+        lines.append(
+            f"| {part} | {one['images']} | {one['found_in_cheng']} | {'' if shared is None else f'{shared:.1%}'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundled_model": bundled_model,
     "candidates": candidates,
+    "coco_overlap": coco_overlap,
+    "systems": systems,
     "folder": speed,
     "memory": memory,
 }
