@@ -101,7 +101,8 @@ def memory(result: dict[str, Any]) -> str:
 def systems(result: dict[str, Any]) -> str:
     """Runs of the published systems beside their papers' figures."""
     lines = [
-        "| system | recipe, and what differs | epochs | split | test Dice (95 % CI over patients) | validation Dice | paper |",
+        "| system | recipe, and what differs | epochs | split | test Dice (95 % CI over patients) "
+        "| validation Dice | paper |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -109,8 +110,8 @@ def systems(result: dict[str, Any]) -> str:
         interval = row["dice_ci95_over_patients"]
         dice = f"{row['dice']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
         lines.append(
-            f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} | {row['split']} "
-            f"| {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
+            f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} "
+            f"| {row['split']} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -123,6 +124,13 @@ def coco_overlap(result: dict[str, Any]) -> str:
         lines.append(
             f"| {part} | {one['images']} | {one['found_in_cheng']} | {'' if shared is None else f'{shared:.1%}'} |"
         )
+    boxes = result["dice_of_the_boxes_with_the_outlines"]
+    lines += [
+        "",
+        f"Its outlines are boxes: on the {boxes['slices']} slices found in both sets they have a mean Dice of "
+        f"{boxes['mean']:.2f} with the tumours' own outlines. A network that outlined every tumour perfectly would "
+        "score no more.",
+    ]
     return "\n".join(lines) + "\n"
 
 
