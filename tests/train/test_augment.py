@@ -194,3 +194,35 @@ def test_nothing_leaves_the_device_of_the_batch(shape: tuple[int, ...]):
 def test_an_elastic_amount_that_would_fold_is_refused():
     with pytest.raises(ValidationError, match=r"less than or equal to 0\.4"):
         AugmentationRecipe(elastic=0.5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 40, 56), (2, 2, 20, 24, 28)])
+def test_a_transplanted_lesion_lies_on_tissue_and_keeps_its_contrast(shape: tuple[int, ...]):
+    # Tissue of 1 in the middle of air at 0; the first image has a lesion of 2 above its surroundings.
+    middle = tuple(slice(n // 4, 3 * n // 4) for n in shape[2:])
+    inside = tuple(slice(n // 2, n // 2 + 4) for n in shape[2:])
+    image, target = torch.zeros(shape), torch.zeros(shape)[:, :1]
+    image[(slice(None), slice(None), *middle)] = 1
+    image[1] *= 3  # a scanner with other greys
+    image[(0, slice(None), *inside)] = 3
+    target[(0, slice(None), *inside)] = 1
+    torch.manual_seed(3)
+    changed, labels = augment(image, target, AugmentationRecipe(transplant=1.0))
+    assert torch.equal(changed[0], image[0])  # its donor has no lesion
+    assert torch.equal(labels[0], target[0])
+    assert labels[1].sum() > 0
+    assert (labels[1, 0][image[1, 0] == 0] == 0).all()
+    assert torch.equal((changed[1] != image[1])[:, labels[1, 0] == 1].all(), torch.tensor(True))
+    difference = changed[1] - image[1]
+    assert 0.6 * 2 * 0.5 < difference.max() <= 2.01
+    far = torch.nn.functional.pad(labels[1:], [4] * 2 * (len(shape) - 2))
+    pool = torch.nn.functional.max_pool2d if len(shape) == 4 else torch.nn.functional.max_pool3d
+    assert (difference[:, pool(far, 9, stride=1)[0, 0] == 0] == 0).all()
+
+
+def test_a_batch_without_lesions_or_of_one_image_is_left_alone():
+    image = blob(SQUARE)
+    for size in (1, 6):
+        changed, labels = augment(image[:size], torch.zeros(size, 1, 32, 32), AugmentationRecipe(transplant=1.0))
+        assert torch.equal(changed, image[:size])
+        assert not labels.any()

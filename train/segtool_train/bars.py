@@ -16,7 +16,7 @@ _WIDTH = 0.8 / len(_MEASURES)
 def draw_bars(row: Row, path: Path) -> None:
     """Write a PNG: for all samples and for each class a bar a measure. What is not a number has no bar."""
     groups = ["", *(key.removeprefix("val_dice_") for key in row if key.startswith("val_dice_"))]
-    figure = Figure(figsize=(2.5 + 1.4 * len(groups), 4), layout="constrained")
+    figure = Figure(figsize=(max(4.8, 2.5 + 1.4 * len(groups)), 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     places = np.arange(len(groups))

@@ -9,6 +9,7 @@ from segtool_train.augment.chance import Tensor
 from segtool_train.augment.geometry import move
 from segtool_train.augment.intensity import bend, stretch
 from segtool_train.augment.recipe import AugmentationRecipe
+from segtool_train.augment.transplant import transplant
 
 __all__ = ["AugmentationRecipe", "augment"]
 
@@ -29,6 +30,7 @@ def augment(image: Tensor, target: Tensor, recipe: AugmentationRecipe) -> tuple[
         New image and target of the same shapes.
     """
     image, target = move(image, target, recipe)
+    image, target = transplant(image, target, recipe)
     for change in _GREYS:
         image = change(image, recipe)
     return image, target

@@ -25,6 +25,7 @@ class AugmentationRecipe(BaseModel):
         flip_vertical: Probability to swap up and down (volumes: along the middle axis).
         flip_depth: Probability to swap along the first axis of a volume.
         transpose: Probability to swap rows and columns (slices only).
+        transplant: Probability that an image gets the lesion of another image of its batch.
         bias_field: Largest natural logarithm of the factor of a smooth field over the image's own range.
         bias_field_probability: How many images get such a field.
         gamma: Largest natural logarithm of the exponent on the image's own range.
@@ -56,6 +57,7 @@ class AugmentationRecipe(BaseModel):
     flip_vertical: Share = 0.0
     flip_depth: Share = 0.0
     transpose: Share = 0.0
+    transplant: Share = 0.0
     bias_field: Amount = 0.0
     bias_field_probability: Share = 0.5
     gamma: Amount = 0.0
