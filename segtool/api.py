@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.backends import Device
+from segtool.backends.base import Precision
 from segtool.bundled import default_model, find_model
 from segtool.case import Case, LabelMap
 from segtool.ensemble import read_models
 from segtool.errors import GridError, UsageError
 from segtool.geometry import Geometry
 from segtool.pipeline import PredictOptions, predict_folder
-from segtool.postprocess import SliceAssembler, finish_volume, own_thresholds
+from segtool.postprocess import SliceAssembler, finish_volume, thresholds_for
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.report import Report
+from segtool.resample import on_host
 from segtool.scan import ScanOptions
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
@@ -39,10 +41,11 @@ class Model:
         device: Device = "auto",
         threads: int | None = None,
         tta: str | None = None,
+        precision: Precision | None = None,
     ) -> None:
         models = read_models([path] if isinstance(path, Path) else path, tta)
         self.spec: ModelSpec = models.spec
-        self.backend = models.load(device, threads)
+        self.backend = models.load(device, threads, precision=precision)
 
     def segment(
         self, image: npt.NDArray[Any], affine: npt.ArrayLike | None = None, threshold: float | None = None
@@ -60,18 +63,21 @@ class Model:
 
         Raises:
             GridError: The shape does not fit the model.
+            UsageError: ``threshold`` is no probability.
         """
         case = self._case(np.asarray(image), affine)
-        cut = threshold or own_thresholds(self.spec)
+        cut = thresholds_for(self.spec, threshold)
         if self.spec.input.rank == 3:
             volume = WindowedCase(case, self.spec)
-            logits = slide(volume.tensor, self.backend.run, self.spec.input.patch, self.spec.input.overlap)
+            box = self.spec.input
+            logits = slide(volume.tensor, self.backend.run, box.patch, box.overlap, xp=self.backend.xp)
             return finish_volume(volume, logits, self.spec, cut)[0]
         sliced = SlicedCase(case, self.spec)
         assembler = SliceAssembler(sliced, self.spec, cut)
         for index in range(sliced.count):
             if not sliced.is_blank(index):
-                assembler.add(index, self.backend.run(sliced.tensor(index)[None])[0])
+                batch = self.backend.xp.asarray(sliced.tensor(index)[None])
+                assembler.add(index, on_host(self.backend.run(batch))[0])
         return assembler.finish()[0]
 
     def _case(self, image: npt.NDArray[Any], affine: npt.ArrayLike | None) -> Case:
@@ -98,6 +104,7 @@ def load_model(
     device: Device = "auto",
     threads: int | None = None,
     tta: str | None = None,
+    precision: Precision | None = None,
 ) -> Model:
     """Load a model file, or a bundled model by name; without ``model`` the bundled default.
 
@@ -107,12 +114,13 @@ def load_model(
         threads: CPU threads of the engine; None for one a core.
         tta: Test-time augmentation: ``none``, ``flips``, or axes such as ``horizontal,vertical``; None for what
             the model asks for.
+        precision: Of the arithmetic, such as bf16 with ``device="openvino"``; None for the model file's own.
 
     Raises:
         ModelError: Not a segtool model, or models that do not fit each other.
         DeviceError: ``device`` is not there.
     """
-    return Model(_files(model) or default_model(), device, threads, tta)
+    return Model(_files(model) or default_model(), device, threads, tta, precision)
 
 
 def _files(model: PathLike | Sequence[PathLike] | None) -> Path | list[Path] | None:

@@ -1,6 +1,6 @@
 """One model file or several as one model: what must agree, and the engine that averages their probabilities."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from segtool.backends import Device, load_backend
 from segtool.backends.averaging import averaged
-from segtool.backends.base import Backend
+from segtool.backends.base import Backend, Precision
 from segtool.errors import ModelError, UsageError
 from segtool.model_file import read_spec, sha256
 from segtool.spec import FLIP_AXES, Flip, ModelSpec
@@ -66,9 +66,20 @@ class Ensemble:
         differ = any((s.thresholds, s.postprocess) != (first.thresholds, first.postprocess) for s in others)
         return (f"thresholds and post-processing are those of the first model, {first.name}",) if differ else ()
 
-    def load(self, device: Device = "auto", threads: int | None = None) -> Backend:
+    def load(
+        self,
+        device: Device = "auto",
+        threads: int | None = None,
+        *,
+        calls: int = 1,
+        precision: Precision | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> Backend:
         """The engine; one backend, whatever it averages. Arguments and errors as for ``load_backend``."""
-        backends = [load_backend(member.path, device, threads) for member in self.members]
+        backends = [
+            load_backend(member.path, device, threads, calls=calls, precision=precision, log=log)
+            for member in self.members
+        ]
         return averaged(backends, [member.spec for member in self.members])
 
 
@@ -124,8 +135,9 @@ def _fixed(spec: ModelSpec) -> dict[str, Any]:
         "channels": list(spec.channel_names),
         "activation": spec.activation,
         "labels": [label.model_dump(include={"name", "value", "reference_values"}) for label in spec.labels],
-        "input": spec.input.model_dump(),
-        "intensity": spec.intensity.model_dump(),
+        # Not dumped, which leaves out what is as it always was: a message names both values.
+        "input": dict(spec.input),
+        "intensity": dict(spec.intensity),
     }
 
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segtool.align import align_labels
 from segtool.case import LabelMap, Source
 from segtool.errors import CaseError, UnreadableFileError, UsageError
 from segtool.formats import get_format
 from segtool.pairing import Pair, Pairing
 from segtool.patients import check_patients
 from segtool.probability_maps import probabilities_beside, read_probabilities
+from segtool.regrid import fit_labels
 from segtool.report import CaseResult, Report, Scores, Structure, score
 from segtool.scores import with_soft
 from segtool.spec import ModelSpec
@@ -183,7 +183,13 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         start = time.perf_counter()
         read, reference = _read(pair.prediction), _read(pair.reference)
         mapped = LabelMap(_mapped(read.labels, options.label_map), read.geometry)
-        prediction, notes = align_labels(mapped, reference.geometry, pair.prediction.path.name, strict=options.strict)
+        prediction, notes = fit_labels(
+            mapped,
+            reference.geometry,
+            names=("prediction", "reference"),
+            where=pair.prediction.path.name,
+            strict=options.strict,
+        )
         seconds["read"] = time.perf_counter() - start
         start = time.perf_counter()
         scores, slices = score(

@@ -13,7 +13,7 @@ from segtool.channels import canonical_channel
 from segtool.errors import MissingChannelError, VoxelError
 from segtool.formats import get_format, label_reader
 from segtool.geometry import Geometry
-from segtool.regrid import fit_channel, fit_reference
+from segtool.regrid import fit_channel, fit_labels
 from segtool.spec import ChannelSpec, ModelSpec
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -274,6 +274,4 @@ def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tup
     read = label_reader(source.reference.format).read_labels(source.reference)
     if read is None:
         return None, ()
-    where = str(source.reference.path)
-    labels, notes = fit_reference(read.labels, read.geometry, geometry, where=where, strict=strict)
-    return LabelMap(labels, geometry), notes
+    return fit_labels(read, geometry, names=("reference", "scan"), where=str(source.reference.path), strict=strict)

@@ -1,10 +1,12 @@
-"""Brings images of one patient onto one grid: by turning axes where that is enough, else by interpolation."""
+"""Brings images and label maps onto one grid: by turning axes where that is enough, else by interpolation."""
 
+import itertools
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from segtool.case import LabelMap
 from segtool.errors import GridError
 from segtool.geometry import Geometry, Reorientation
 
@@ -107,46 +109,66 @@ def fit_channel(
     return resampled, (f"{name} resampled onto {first}",)
 
 
-def fit_reference(
-    labels: npt.NDArray[Any], have: Geometry, want: Geometry, *, where: str, strict: bool
-) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """Bring a reference onto the grid of its scan.
+def fit_labels(
+    label_map: LabelMap, want: Geometry, *, names: tuple[str, str], where: str, strict: bool
+) -> tuple[LabelMap, tuple[str, ...]]:
+    """Bring a label map onto the grid of what it belongs to, such as a reference onto that of its scan.
+
+    The same grid in another orientation is turned, which moves no voxel in the patient. Between grids of one shape
+    at different places labels are resampled to the nearest voxel, with background outside; unless one of the
+    affines is a placeholder, which says nothing about the place: then voxels are taken as they lie.
 
     Args:
-        labels: ``(*S)`` on ``have``.
-        have: Grid of ``labels``.
-        want: Grid of the scan.
-        where: How messages call the file.
+        label_map: Labels ``(*S)`` anywhere.
+        want: The wanted grid.
+        names: What messages call the label map, and that to which it belongs.
+        where: How messages call the file of the label map.
         strict: Refuse interpolation and guesses.
 
     Returns:
-        The labels on ``want``, and what the report must say of them.
+        The label map on ``want``, and what the report must say of it.
 
     Raises:
-        GridError: Another shape or kind, or no common place; with ``strict`` another affine that turning axes
-            does not reconcile.
+        GridError: Another shape or kind, no place in common, or what ``strict`` forbids.
     """
+    have, labels = label_map.geometry, label_map.labels
+    name, other = names
     if have.kind == want.kind and have.same_grid(want):
-        return labels, ()
+        return LabelMap(labels, want), ()
     move = turn_between(have, want)
     if move:
-        return move.apply(labels), ()
+        return LabelMap(move.apply(labels), want), (f"{name} turned into the orientation of the {other}",)
+    remedy = f"Give a {name} on the grid of its {other}, and check that both are of one patient."
     if have.kind != want.kind or have.shape != want.shape:
-        raise GridError(
-            f"{where}: the reference has {have.describe()}, the scan {want.describe()}",
-            "Give the reference that was drawn on this scan, on the scan's own grid.",
-        )
+        raise GridError(f"{where}: the {name} has {have.describe()}, the {other} {want.describe()}", remedy)
+    shift = f"up to {_largest_shift_mm(have, want):.3g} mm"
     if strict:
         raise GridError(
-            f"{where}: the reference has {have.describe()}, the scan {want.describe()}, at another place",
-            "Copy the scan's affine into the reference, or run without --strict.",
+            f"{where}: the {name} has the shape of the {other} but lies {shift} elsewhere",
+            f"Copy the affine of the {other} into the {name} where it is wrong, or run without --strict.",
         )
     if is_placeholder(have) or is_placeholder(want):
-        return labels, ("reference has another affine; its voxels were taken as they lie",)
+        note = f"{name} has another affine than the {other}, one of them a placeholder; voxels taken as they lie"
+        return LabelMap(labels, want), (note,)
     resampled = resample(labels, have, want, "nearest")
-    if labels.any() and not resampled.any():
-        raise GridError(
-            f"{where}: by its affine the reference lies outside the scan",
-            "Give the reference that was drawn on this scan.",
-        )
-    return resampled, ("reference resampled onto the scan (nearest voxel)",)
+    if not _may_overlap(have, want) or (labels.any() and not resampled.any()):
+        raise GridError(f"{where}: by its affine the {name} lies outside the {other}", remedy)
+    return LabelMap(resampled, want), (f"{name} resampled onto the {other} (nearest voxel, moved {shift})",)
+
+
+def _corners(geometry: Geometry) -> npt.NDArray[np.float64]:
+    """Indices of the eight outermost voxels, ``(8, 4)`` homogeneous."""
+    return np.array(list(itertools.product(*((0, n - 1) for n in geometry.shape), (1,))), np.float64)
+
+
+def _largest_shift_mm(one: Geometry, other: Geometry) -> float:
+    """How far a voxel of one grid lies from that of the same index in another of the same shape."""
+    shifts = _corners(one) @ (one.affine - other.affine).T
+    return float(np.linalg.norm(shifts[:, :3], axis=1).max())
+
+
+def _may_overlap(have: Geometry, want: Geometry) -> bool:
+    """False where the box around ``want``, in the indices of ``have``, misses ``have`` altogether."""
+    indices = (_corners(want) @ np.linalg.solve(have.affine, want.affine).T)[:, :3]
+    inside = (indices.max(axis=0) > -0.5) & (indices.min(axis=0) < np.array(have.shape) - 0.5)
+    return bool(inside.all())

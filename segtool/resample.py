@@ -5,14 +5,27 @@ rate no interpolation loop reaches. Reducing widens the triangle to the output's
 voxels instead of skipping some (antialiasing).
 """
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 Float32Array = npt.NDArray[np.float32]
+
+
+def array_module(array: npt.NDArray[Any]) -> ModuleType:
+    """The module that made an array: numpy, or cupy where it lies on a GPU."""
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def on_host(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in main memory: itself, or a copy of one on a GPU."""
+    module = array_module(array)
+    return array if module is np else cast("npt.NDArray[Any]", module.asnumpy(array))
 
 
 @lru_cache(maxsize=256)
@@ -35,8 +48,9 @@ def resize(array: npt.NDArray[Any], shape: Sequence[int]) -> Float32Array:
     """Resample the last ``len(shape)`` axes of ``array`` to ``shape``; leading axes stay.
 
     Returns:
-        A new float32 array, or ``array`` itself where it is float32 and has that shape already.
+        A new float32 array where ``array`` lies, or ``array`` itself where it is float32 and has that shape already.
     """
+    xp = array_module(array)
     result: Float32Array = array.astype(np.float32, copy=False)
     lead = array.ndim - len(shape)
     # Shrinking axes first leaves the least work for the others.
@@ -47,14 +61,14 @@ def resize(array: npt.NDArray[Any], shape: Sequence[int]) -> Float32Array:
         if size_in == 2 * size_out:
             result = _halve(result, lead + axis)
             continue
-        matrix = linear_matrix(size_in, size_out)
+        matrix = xp.asarray(linear_matrix(size_in, size_out))
         if lead + axis == result.ndim - 1:
             result = result @ matrix.T
         else:
             # (..., in, rest) -> (..., out, rest): one product over the flattened trailing axes.
             before, after = result.shape[: lead + axis], result.shape[lead + axis + 1 :]
             flat = result.reshape(*before, size_in, -1)
-            result = np.matmul(matrix, flat).reshape(*before, size_out, *after)
+            result = xp.matmul(matrix, flat).reshape(*before, size_out, *after)
     return result
 
 

@@ -117,7 +117,7 @@ class SliceSpec(_Frozen):
     Every slice is normalised by itself, resized so that its longer side (in mm) fills ``size`` with its aspect
     ratio kept, and centred in a frame of ``size`` filled with its lowest value, or with 0 where the intensity's
     background is set to that. With ``crop_to_nonzero`` the box around all voxels that are not 0 in any channel or slice
-    takes the place of the slice.
+    takes the place of the slice; of a stack, whose pictures are unrelated, each has a box of its own.
 
     ``plane`` is the plane in which volumes are cut: ``acquired`` is the one across the widest spacing; where
     spacings are equal, across the axis with the fewest voxels; where those are equal too, axial.
@@ -288,8 +288,13 @@ class ModelSpec(_Frozen):
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelError(f"{where}: the spec is not JSON ({error})", "Export the model again.") from error
-        schema = raw.get("schema") if isinstance(raw, dict) else None
-        if isinstance(schema, int) and schema > SCHEMA:
+        schema = raw.get("schema", 1) if isinstance(raw, dict) else 1
+        if type(schema) is not int or schema < 1:
+            raise ModelError(
+                f"{where}: the spec has schema {schema!r}, wanted a number from 1 to {SCHEMA}",
+                "Export the model again.",
+            )
+        if schema > SCHEMA:
             raise ModelError(
                 f"{where}: the spec has schema {schema}, this segtool reads up to {SCHEMA}",
                 "Update with: pip install -U segtool",

@@ -10,25 +10,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from segtool.backends.base import Backend
-from segtool.case import Case, CaseSource, LabelMap
+from segtool.case import CaseSource
 from segtool.errors import GridError, UserError, VoxelError
+from segtool.job import Finish, Job
 from segtool.loading import load_case
 from segtool.overlap import ByteBudget, ByteQueue, Stopped
 from segtool.postprocess import SliceAssembler, Thresholds, finish_volume
 from segtool.preprocess import SlicedCase, WindowedCase
+from segtool.resample import on_host
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
+
+BATCH = {"cpu": 2, "cuda": 8}
+"""Slices a call by device: on a CPU two keep a thread's working set in its cache, a GPU wants more to do."""
 
 _MIB = 2**20
 _CASES_BYTES = 512 * _MIB  # cases in memory at once, whatever their number; a single larger case is let through
@@ -61,42 +65,6 @@ class StageOptions:
     keep_probabilities: bool = False
 
 
-@dataclass(eq=False)
-class Job:
-    """One case on its way through the stages."""
-
-    source: CaseSource
-    case: Case | None = None
-    label_map: LabelMap | None = None
-    probabilities: npt.NDArray[np.float16] | None = None
-    error: UserError | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    assembler: SliceAssembler | None = None
-    windowed: WindowedCase | None = None
-    waiting_for: int = 1  # answers of the network, and one more until all its inputs are made
-    held_bytes: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's wall-clock time to ``seconds[stage]``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - start
-            with self.lock:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-
-
-class Finish(Protocol):
-    """What the caller does with a finished or failed job; called in a writer thread."""
-
-    def __call__(self, job: Job) -> None:
-        """Write, score and report ``job``; raise nothing that concerns this case alone."""
-        ...
-
-
 @dataclass(frozen=True)
 class _Input:
     """A slice ``(C, h, w)``, or a whole volume where ``index`` is None."""
@@ -125,11 +93,6 @@ def _quick_switches() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def _to_numpy(array: AnyArray, xp: ModuleType) -> AnyArray:
-    """``array`` of the engine's array module in main memory."""
-    return array if xp is np else cast("AnyArray", xp.asnumpy(array))
 
 
 class Stages:
@@ -295,7 +258,7 @@ class Stages:
         xp = self._backend.xp
         start = time.perf_counter()
         logits = self._backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
-        logits = _to_numpy(logits, xp)
+        logits = on_host(logits)
         share = (time.perf_counter() - start) / len(batch)
         for item, answer in zip(batch, logits, strict=True):
             with item.job.lock:
@@ -321,7 +284,6 @@ class Stages:
                 xp=self._backend.xp,
                 on_window=report,
             )
-            logits = _to_numpy(logits, self._backend.xp)
         self._answers.put(_Output(item.job, None, logits), logits.nbytes)
 
     # Writing

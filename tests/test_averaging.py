@@ -15,6 +15,7 @@ class Answers:
     """A backend whose logits are a function of its input."""
 
     name, version, device, precision = "numpy", "1", "cpu", "fp32"
+    why = note = ""
     xp: types.ModuleType = np
 
     def __init__(self, function, precision: str = "fp32") -> None:

@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "NaN": (with_nan, "bad.nii.gz", "Replace them in the file"),
     "one value": (lambda f: save_nifti(f / "bad.nii.gz", VOLUME * 0), "bad.nii.gz", "Check that the file holds a scan"),
     "4D": (lambda f: save_nifti(f / "bad.nii.gz", np.stack([VOLUME] * 2, -1)), "bad.nii.gz", "Split it into files"),
-    "mask of another shape": (with_a_mask_of_another_shape, "bad_seg.nii.gz", "drawn on this scan"),
+    "mask of another shape": (with_a_mask_of_another_shape, "bad_seg.nii.gz", "on the grid of its scan"),
     "no t1ce": (lambda f: save_nifti(f / "bad_t2.nii.gz", VOLUME), "bad", "--channel t1ce=PATTERN"),
 }
 
@@ -160,7 +160,9 @@ def test_a_scan_that_lost_its_place_takes_the_voxels_of_its_reference_as_they_li
     place = np.array([[0.9, 0, 0, -14], [0, 0.9, 0, -11], [0, 0, 4.0, 3], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(DISCS.astype(np.uint8), place), tmp_path / "scans" / "P_seg.nii.gz")
     answer = segtool(capsys, "predict", tmp_path / "scans", "-m", model, "-o", tmp_path / "out")
-    assert answer.lines("note") == ["P: reference has another affine; its voxels were taken as they lie"]
+    assert answer.lines("note") == [
+        "P: reference has another affine than the scan, one of them a placeholder; voxels taken as they lie"
+    ]
     scores = json.loads((tmp_path / "out" / "report.json").read_text())["cases"][0]["scores"]
     assert scores["tumour"]["dice"] == 1.0
 

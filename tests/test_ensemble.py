@@ -79,6 +79,12 @@ def test_models_that_do_not_fit_are_told_by_file_and_field(
         read_models(paths)
 
 
+def test_what_is_as_it_always_was_is_named_too(tmp_path: Path) -> None:
+    paths = [model(tmp_path, "a"), model(tmp_path, "b", input=SliceSpec(size=(32, 32), crop_to_nonzero=True))]
+    with pytest.raises(ModelError, match=r"input\.crop_to_nonzero is True, but .*a\.onnx has False"):
+        read_models(paths)
+
+
 def test_models_may_differ_in_what_the_network_does_not_see(tmp_path: Path) -> None:
     second = model(tmp_path, "b", divisor=32, channels=(T1CE.model_copy(update={"aliases": ("gd",)}),), threshold=0.3)
     models = read_models([model(tmp_path, "a"), second])

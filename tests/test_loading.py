@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from tiny import spec_of
 
 from segtool.case import Case, CaseSource, Source
 from segtool.errors import GridError, MissingChannelError, UnreadableFileError, VoxelError
@@ -16,19 +17,10 @@ from segtool.geometry import Geometry
 from segtool.loading import load_case, load_reference
 from segtool.regrid import is_placeholder, resample
 from segtool.scan import scan
-from segtool.spec import ChannelSpec, LabelSpec, ModelSpec, SliceSpec
+from segtool.spec import ChannelSpec
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """1 mm voxels whose first two indices grow to the Left and to the Posterior."""
-
-
-def spec_of(*channels: str | ChannelSpec) -> ModelSpec:
-    return ModelSpec(
-        name="test",
-        channels=tuple(ChannelSpec(name=c) if isinstance(c, str) else c for c in channels),
-        labels=(LabelSpec(name="tumour", value=1),),
-        input=SliceSpec(size=(16, 16)),
-    )
 
 
 def placed(spacing: tuple[float, float, float], origin: tuple[float, float, float]) -> np.ndarray:
@@ -351,7 +343,7 @@ def test_a_reference_in_another_orientation_is_turned(tmp_path: Path, strict: bo
     assert case.reference is not None
     np.testing.assert_array_equal(case.reference.labels, MASK)
     assert case.reference.geometry is case.geometry
-    assert case.notes == ()
+    assert case.notes == ("reference turned into the orientation of the scan",)
 
 
 @pytest.mark.parametrize("dummy", [np.eye(4), LPS, placed((-1, -1, 1), (0, 3, 0))])
@@ -362,7 +354,7 @@ def test_a_reference_without_a_real_affine_is_taken_as_it_lies(tmp_path: Path, d
     assert case.reference is not None
     np.testing.assert_array_equal(case.reference.labels, MASK)
     assert "taken as they lie" in case.notes[0]
-    with pytest.raises(GridError, match="Copy the scan's affine into the reference"):
+    with pytest.raises(GridError, match="Copy the affine of the scan into the reference"):
         load(tmp_path, "t1ce", strict=True)
 
 
@@ -382,14 +374,14 @@ def test_a_reference_with_an_affine_of_its_own_is_resampled(tmp_path: Path) -> N
 def test_a_reference_outside_the_scan_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "P.nii.gz", ramp(*SHAPE), placed((2, 2, 2), (10, 20, 30)))
     write_nifti(tmp_path / "P_seg.nii.gz", MASK, placed((2, 2, 2), (900, 20, 30)))
-    with pytest.raises(GridError, match=r"lies outside the scan.*drawn on this scan"):
+    with pytest.raises(GridError, match=r"lies outside the scan.*of one patient"):
         load(tmp_path, "t1ce")
 
 
 def test_a_reference_of_another_shape_is_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "P.png", ramp(4, 5, dtype=np.uint8))
     write_png(tmp_path / "P_mask.png", np.eye(6, dtype=np.uint8))
-    with pytest.raises(GridError, match=r"the reference has 6x6 pixels, the scan 4x5 pixels.*on the scan's own grid"):
+    with pytest.raises(GridError, match=r"the reference has 6x6 pixels, the scan 4x5 pixels.*on the grid of its scan"):
         load(tmp_path, "t1ce")
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import bright_spec, disc, volume_spec, write_model, write_pictures
 
+from segtool.api import load_model
 from segtool.errors import OutputError, UsageError
 from segtool.geometry import Geometry
 from segtool.pipeline import PredictOptions, Progress, predict_folder
@@ -296,6 +297,16 @@ def test_the_probability_of_a_region_joins_those_of_its_labels(activation: str, 
     scores, slices = score(reference[None], reference[None], stack, structures_of(spec))
     _, by_slice = with_soft(scores, slices, share[:, None], reference[None], spec)
     assert by_slice[0]["both"].soft_recall == pytest.approx(of_region)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, 1.5, -0.1, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(
+    model: Path, scans: Path, tmp_path: Path, threshold: float
+) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        predict_folder([scans], options(model, tmp_path, threshold=threshold))
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        load_model(model).segment(np.zeros((8, 8), np.uint8), threshold=threshold)
 
 
 def test_a_label_with_its_own_threshold_is_cut_there_unless_told_otherwise(scans: Path, tmp_path: Path) -> None:

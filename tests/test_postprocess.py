@@ -151,7 +151,7 @@ def test_resampling_only_the_labelled_part_changes_no_pixel(
         logits[0] += 3
     logits[:, : rng.integers(16)] -= 4 * (activation == "sigmoid")
     sliced = SlicedCase(Case("a", np.ones((1, *shape)), Geometry.of_pixels(shape)), spec)
-    whole = decide(sliced.placement.to_native(logits), spec, threshold)
+    whole = decide(sliced.placement(0).to_native(logits), spec, threshold)
     assembler = SliceAssembler(sliced, spec, threshold)
     assembler.add(0, logits)
     np.testing.assert_array_equal(assembler.finish()[0].labels, whole)

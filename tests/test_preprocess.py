@@ -96,7 +96,7 @@ def test_axial_slices_hang_with_the_nose_up_and_the_left_side_on_the_right() -> 
     affine = np.eye(4)
     affine[:3, 3] = -3.5
     sliced = SlicedCase(Case("a", data, Geometry.of_volume((8, 8, 2), affine)), make_spec())
-    row, column = np.argwhere(sliced.slices[0, 1])[0]
+    row, column = np.argwhere(sliced.view(data, 1)[0])[0]
     assert row < 4 < column
 
 
@@ -151,8 +151,8 @@ def test_a_2d_label_map_overlays_its_volume_exactly_in_any_orientation(
     geometry, mask = case
     spec = make_spec(input=SliceSpec(size=(64, 64), fit="stretch"))
     sliced = SlicedCase(Case("a", mask[None], geometry), spec)
-    scale = Placement(sliced.placement.native, sliced.placement.native, sliced.placement.native, (0, 0))
-    sliced.placement = scale
+    native = sliced.placement(0).native
+    sliced.placement = lambda _index: Placement(native, native, native, (0, 0))
     assembler = SliceAssembler(sliced, spec, 0.5, keep_probabilities=True)
     for index in range(sliced.count):
         assembler.add(index, sliced.tensor(index) - 0.5)
@@ -195,13 +195,31 @@ def test_a_cropped_slice_fills_the_frame_and_its_labels_return_to_their_place() 
     geometry = Geometry(data.shape[1:], np.diag([1.0, 1.0, 5.0, 1.0]), "volume")
     spec = make_spec(input=SliceSpec(size=(16, 16), crop_to_nonzero=True))
     prepared = SlicedCase(Case("a", data, geometry), spec)
-    assert (prepared.placement.native, prepared.placement.inner) == ((8, 8), (16, 16))
+    assert (prepared.placement(0).native, prepared.placement(0).inner) == ((8, 8), (16, 16))
     assert (prepared.tensor(1) == 2).all()
     assembler = SliceAssembler(prepared, spec, 0.5)
     for index in range(prepared.count):
         assembler.add(index, np.full((1, 16, 16), 4.0, np.float32))
     labels, _ = assembler.finish()
     np.testing.assert_array_equal(labels.labels, data[0] > 0)
+
+
+def test_each_picture_of_a_stack_is_cropped_as_if_it_were_alone() -> None:
+    data = np.zeros((1, 2, 24, 24), np.float32)
+    data[0, 0, 2:10, 4:12], data[0, 1, 10:22, 8:20] = np.arange(8), np.arange(12)
+    spec = make_spec(input=SliceSpec(size=(16, 16), crop_to_nonzero=True))
+    stack = SlicedCase(Case("a", data, Geometry.of_pixels((2, 24, 24))), spec)
+    assembler = SliceAssembler(stack, spec, 0.5, keep_probabilities=True)
+    for index in range(2):
+        alone = SlicedCase(Case("b", data[:, index], Geometry.of_pixels((24, 24))), spec)
+        np.testing.assert_array_equal(stack.tensor(index), alone.tensor(0))
+        np.testing.assert_array_equal(stack.target(data[0] > 0, index), alone.target(data[0, index] > 0, 0))
+        assembler.add(index, np.full((1, 16, 16), 4.0, np.float32))
+    labels, probabilities = assembler.finish()
+    boxes = np.zeros((2, 24, 24), bool)
+    boxes[0, 2:10, 5:12] = boxes[1, 10:22, 9:20] = True  # the first column of each ramp is 0
+    np.testing.assert_array_equal(labels.labels, boxes)
+    np.testing.assert_array_equal(probabilities[0] > 0, boxes)
 
 
 def test_statistics_of_the_volume_keep_slices_comparable_and_the_background_zero() -> None:

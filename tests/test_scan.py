@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from tiny import spec_of
 
 from segtool.case import UNNAMED, CaseSource
 from segtool.errors import UsageError
@@ -24,18 +25,9 @@ from segtool.report import Report
 from segtool.scan import Scan, ScanOptions, natural_key, scan
 from segtool.scan.cases import HOLD_REFERENCES
 from segtool.scan.names import ChannelNames, reference_base, safe_part
-from segtool.spec import ChannelSpec, LabelSpec, ModelSpec, SliceSpec
+from segtool.spec import ChannelSpec
 
 FOUR = ("t1", "t1ce", "t2", "flair")
-
-
-def spec_of(*channels: str | ChannelSpec) -> ModelSpec:
-    return ModelSpec(
-        name="test",
-        channels=tuple(ChannelSpec(name=c) if isinstance(c, str) else c for c in channels),
-        labels=(LabelSpec(name="tumour", value=1),),
-        input=SliceSpec(size=(16, 16)),
-    )
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -58,7 +58,7 @@ def test_predictions_without_probability_maps_are_noted(tmp_path: Path, capsys: 
     segtool(capsys, "predict", tmp_path / "in", "-m", model, "-o", tmp_path / "out")
     answer = segtool(capsys, "evaluate", tmp_path / "out", tmp_path / "in", "-m", model, "--soft-metrics")
     assert answer.code == 0
-    assert answer.out.count("no soft measures: no probability map beside it") == 3
+    assert answer.lines("note")[-1] == "3 cases: no soft measures: no probability map beside it"
 
 
 def test_probabilities_of_another_model_fail_the_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

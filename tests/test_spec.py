@@ -5,7 +5,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from segtool.spec import ChannelSpec, LabelRules, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec, VolumeSpec
+from segtool.errors import ModelError
+from segtool.spec import SCHEMA, ChannelSpec, LabelRules, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec, VolumeSpec
 
 TUMOUR = LabelSpec(name="tumour", value=1)
 T1CE = ChannelSpec(name="t1ce", aliases=("T1Gd",))
@@ -76,6 +77,20 @@ def test_a_spec_that_uses_nothing_new_is_written_as_before() -> None:
     assert set(written["labels"][0]) == {"name", "value", "reference_values"}
     rules = {"min_component_voxels", "min_component_share", "largest_component", "fill_holes"}
     assert set(written["postprocess"]) == rules
+
+
+@pytest.mark.parametrize("schema", [0, -1, "2", 2.5, True, None])
+def test_a_schema_that_is_no_number_of_one_is_refused(schema: object) -> None:
+    with pytest.raises(ModelError, match=r"m\.onnx: the spec has schema .*Export the model again"):
+        ModelSpec.from_json(json.dumps(json.loads(make().to_json()) | {"schema": schema}), "m.onnx")
+
+
+def test_a_spec_of_a_newer_schema_asks_for_an_update_and_one_without_is_of_the_first() -> None:
+    content = json.loads(make().to_json())
+    with pytest.raises(ModelError, match=f"reads up to {SCHEMA}.*pip install -U"):
+        ModelSpec.from_json(json.dumps(content | {"schema": SCHEMA + 1}))
+    del content["schema"]
+    assert ModelSpec.from_json(json.dumps(content)) == make()
 
 
 def test_a_label_has_its_own_threshold_and_rules_or_the_models() -> None:

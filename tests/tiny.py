@@ -11,6 +11,16 @@ from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, Slice
 T1CE = ChannelSpec(name="t1ce", aliases=("t1c", "t1gd"))
 
 
+def spec_of(*channels: str | ChannelSpec) -> ModelSpec:
+    """A 2D model of these channels and one label."""
+    return ModelSpec(
+        name="test",
+        channels=tuple(ChannelSpec(name=c) if isinstance(c, str) else c for c in channels),
+        labels=(LabelSpec(name="tumour", value=1),),
+        input=SliceSpec(size=(16, 16)),
+    )
+
+
 def write_model(path: Path, spec: ModelSpec, logits: np.ndarray | None = None) -> Path:
     """An ONNX model whose logits are a 1x1 convolution of its input.
 

@@ -35,9 +35,9 @@ def save_picture(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def save_volume(path: Path, voxels: np.ndarray) -> None:
+def save_volume(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
 
 
 def save_hdf5(path: Path, **datasets: np.ndarray) -> None:
@@ -124,8 +124,8 @@ def coco_images(folder: Path) -> None:
     (folder / "labels.json").write_text(coco_json(["a.png"], {"segmentation": [], "bbox": BOX}))
 
 
-def hdf5_slices(folder: Path) -> None:
-    for name in ("TCGA_A_1", "TCGA_A_2", "TCGA_B_1"):
+def hdf5_slices(folder: Path, names: tuple[str, ...] = ("TCGA_A_1", "TCGA_A_2", "TCGA_B_1")) -> None:
+    for name in names:
         save_hdf5(folder / f"{name}.h5", x=picture(), y=mask(255))
 
 

@@ -17,17 +17,28 @@ from segtool.scan import scan
 from segtool.spec import ModelSpec
 from segtool_train.data.base import Item, spread
 from segtool_train.data.cache import read_cache
+from segtool_train.data.prepare import FULL
 from segtool_train.run_folder import RunFolder
 
 Float32Array = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.bool_]
+
+_HALF = 0.5  # of a pixel: a reference that covers so much of it has it
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """``image`` ``(C, *S)`` of a case, ready for the network."""
+    """What the network sees of a case, and what it should find.
+
+    Args:
+        name: Of the case, and the slice of it.
+        image: ``(C, *S)``, ready for the network.
+        reference: ``(L, *S)``, one mask a label; None where the case has no reference.
+    """
 
     name: str
     image: Float32Array
+    reference: Masks | None = None
 
 
 def validation_samples(run: RunFolder, limit: int) -> Sequence[Sample]:
@@ -46,11 +57,20 @@ def validation_samples(run: RunFolder, limit: int) -> Sequence[Sample]:
         ) from error
     cache = read_cache(folder)
     chosen = spread(cache.indices(split.validation or split.train), limit)
-    return [Sample(_name(cache.samples[i].item, cache.samples[i].slice), cache.image(i)) for i in chosen]
+    return [
+        Sample(_name(cache.samples[i].item, cache.samples[i].slice), cache.image(i), cache.target(i) > FULL // 2)
+        for i in chosen
+    ]
 
 
-def folder_samples(folder: Path, spec: ModelSpec, limit: int) -> Sequence[Sample]:
+def folder_samples(folder: Path, spec: ModelSpec, limit: int, option: str = "--cases") -> Sequence[Sample]:
     """Samples of the scans below a folder, through the same reading and preprocessing as inference.
+
+    Args:
+        folder: Of scans.
+        spec: Decides the pixels.
+        limit: How many samples in all, spread over what is there.
+        option: Of the command line, that named the folder.
 
     Raises:
         UsageError: The folder holds no case that the model can take.
@@ -64,7 +84,7 @@ def folder_samples(folder: Path, spec: ModelSpec, limit: int) -> Sequence[Sample
             problem = error
     if not samples:
         raise UsageError(
-            f"--cases {folder}: no case that this model can take ({problem or 'all slices are blank'})",
+            f"{option} {folder}: no case that this model can take ({problem or 'all slices are blank'})",
             "Name a folder of scans with the model's channels.",
         )
     return spread(samples, limit)
@@ -87,13 +107,17 @@ def item_samples(items: Sequence[Item], spec: ModelSpec, limit: int) -> Iterator
 
 
 def _samples(case: Case, spec: ModelSpec) -> Iterator[Sample]:
+    labels = None if case.reference is None else case.reference.labels
     if spec.input.rank == 3:
-        yield Sample(case.name, WindowedCase(case, spec).tensor)
+        windowed = WindowedCase(case, spec)
+        yield Sample(case.name, windowed.tensor, None if labels is None else windowed.target(labels) >= _HALF)
         return
     sliced = SlicedCase(case, spec)
     for index in range(sliced.count):
         if not sliced.is_blank(index):
-            yield Sample(_name(case.name, index if sliced.count > 1 else 0), sliced.tensor(index))
+            name = _name(case.name, index if sliced.count > 1 else 0)
+            target = None if labels is None else sliced.target(labels, index) >= _HALF
+            yield Sample(name, sliced.tensor(index), target)
 
 
 def _name(case: str, index: int) -> str:

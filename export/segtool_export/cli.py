@@ -2,31 +2,51 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from segtool.errors import MissingDependencyError, UsageError
-
-if TYPE_CHECKING:
-    from segtool_export.exporting import Exported
 
 
 def export(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder that `segtool train` wrote, or its best.safetensors or last.ckpt; of folds, the folder above."
+            help="Folder that `segtool train` wrote, or its best.safetensors or last.ckpt; of folds, the folder above; "
+            "or an .onnx file of any origin."
         ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The .onnx file to write. [default: RUN/model.onnx]")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the arithmetic in the file; it takes and gives fp32.")
+    ] = "fp32",
     cases: Annotated[
         Path | None,
-        typer.Option(help="Scans to compare torch and ONNX on; default the run's validation cases."),
+        typer.Option(help="Scans to compare original and export on; default the run's validation cases."),
     ] = None,
-    opset: Annotated[int, typer.Option(min=14, max=20, help="ONNX operator set.")] = 17,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Scans from which int8 takes its ranges; default those of the comparison.")
+    ] = None,
+    calibration: Annotated[
+        Literal["entropy", "percentile", "minmax", "best"],
+        typer.Option(help="How int8 takes its ranges; best tries all."),
+    ] = "best",
+    spec: Annotated[
+        Path | None, typer.Option(help="TOML that describes an .onnx file without a spec: channels, labels, input.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option(min=14, max=20, help="ONNX operator set. [default: 17]")] = None,
+    static_shape: Annotated[
+        bool, typer.Option("--static-shape", help="Fix the batch at 1 and the extent at the spec's.")
+    ] = False,
+    triton: Annotated[
+        Path | None, typer.Option(help="Also add the model to this repository of NVIDIA's Triton server.")
+    ] = None,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Also write metadata.json, as MONAI bundles have it, beside the model.")
+    ] = False,
     min_component_share: Annotated[
         float | None,
         typer.Option(
@@ -40,16 +60,23 @@ def export(
     learn: Annotated[
         bool, typer.Option("--learn/--no-learn", help="With --card: choose post-processing on the validation cases.")
     ] = True,
+    tensorrt: Annotated[
+        bool,
+        typer.Option(
+            "--tensorrt", help="Of an exported model.onnx: build this machine's TensorRT engine, and compare it."
+        ),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Turn a training run into one .onnx file that carries its spec.
+    """Turn a training run or any ONNX file into one .onnx file that carries its spec.
 
-    Refused where its masks differ from those of the trained network.
+    Refused where it does not segment as the original does.
     """
     try:
-        from segtool_export.exporting import export_run
-        from segtool_export.finish import export_into_run, finish_run
-        from segtool_export.folds import ensemble_command, export_folds, fold_runs
+        from segtool_export.exporting import Conversion
+        from segtool_export.finish import finish_run
+        from segtool_export.folds import fold_runs
+        from segtool_export.request import Request, fulfil
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"segtool", "segtool_train", "segtool_export"}:
             raise
@@ -57,50 +84,23 @@ def export(
             f"{error.name} is not installed, which export needs",
             "Install it with: pip install 'segtool[export]'",
         ) from error
-    folds = fold_runs(run)
+    if tensorrt:
+        from segtool_export.tensorrt import build_engine
+
+        if output or card or min_component_share is not None:
+            raise UsageError("--tensorrt builds an engine into the cache", "Give the model and --cases alone.")
+        engine = build_engine(run, cases, lambda line: typer.echo(line, err=True))
+        typer.echo(json.dumps(engine.facts()) if json_output else engine.table())
+        return
+    conversion = Conversion(precision, static_shape, calibrate, calibration)
+    request = Request(run, output, cases, opset, spec, min_component_share, conversion, triton, bundle=bundle)
     if card:
-        if output or cases or min_component_share is not None or folds or run.is_file():
+        if folds := fold_runs(run):
+            raise UsageError(f"--card is of one run, and {run} holds {len(folds)} folds", f"Give {folds[0]} and so on.")
+        if request != Request(run) or run.is_file():
             raise UsageError("--card finishes a run's folder as training does", "Give the folder and --card alone.")
         facts = finish_run(run, learn=learn, log=lambda line: typer.echo(line, err=json_output))
         typer.echo(json.dumps(facts) if json_output else f"done    {run}")
-    elif folds:
-        if output is not None:
-            raise UsageError(f"--output {output}: {len(folds)} folds do not go into one file", "Leave --output out.")
-        models = export_folds(folds, cases, opset, min_component_share)
-        if json_output:
-            typer.echo(json.dumps([_facts(one) for one in models]))
-        else:
-            typer.echo("\n".join([*map(_table, models), f"ensemble  {ensemble_command(models)}"]))
-    else:
-        if output is None:
-            exported = export_into_run(run, cases, opset, min_component_share)
-        else:
-            exported = export_run(run, output, cases, opset, min_component_share)
-        typer.echo(json.dumps(_facts(exported)) if json_output else _table(exported))
-
-
-def _facts(exported: "Exported") -> dict[str, Any]:
-    return {
-        "model": str(exported.path),
-        "name": exported.spec.name,
-        "size_bytes": exported.size_bytes,
-        "sha256": exported.sha256,
-        "opset": exported.spec.provenance["export"]["opset"],
-        "parity": exported.parity.to_provenance(),
-    }
-
-
-def _table(exported: "Exported") -> str:
-    parity = exported.parity
-    worst = parity.worst
-    opset = exported.spec.provenance["export"]["opset"]
-    return "\n".join(
-        (
-            f"model   {exported.spec.name}   opset {opset}   {exported.size_bytes / 1e6:.2f} MB",
-            f"parity  torch fp32 against {parity.engine} on {len(parity.cases)} samples",
-            "                        worst        mean",
-            f"        mask Dice    {worst.mask_dice:8.6f}    {parity.mean_dice:8.6f}   (worst: {worst.case})",
-            f"        logits diff  {parity.max_abs_diff:8.2g}    {parity.mean_abs_diff:8.2g}",
-            f"done    {exported.path}",
-        )
-    )
+        return
+    answer = fulfil(request)
+    typer.echo(json.dumps(answer.facts()) if json_output else answer.table())

@@ -9,11 +9,11 @@ from pathlib import Path
 from segtool.backends import Device
 from segtool.errors import CaseError, OutputError, UsageError
 from segtool.formats import get_format
+from segtool.job import Job
 from segtool.model_file import read_spec, sha256
 from segtool.report import CaseResult, Report
 from segtool.scores import score, structures_of, with_soft
 from segtool.spec import ModelSpec
-from segtool.stages import Job
 from segtool.version import __version__
 from segtool_export.segmenting import segment
 from segtool_export.summary import Row

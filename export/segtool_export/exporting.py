@@ -1,10 +1,14 @@
 """From a run's folder to a model file that has proved itself."""
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from segtool.atomic import atomic_path
@@ -13,9 +17,12 @@ from segtool.model_file import sha256, write_spec
 from segtool.spec import ModelSpec, PostprocessSpec
 from segtool_export.cases import Sample, folder_samples, item_samples, validation_samples
 from segtool_export.onnx_file import write_onnx
-from segtool_export.parity import Parity, compare
+from segtool_export.parity import AnyArray, Original, Parity, Run
+from segtool_export.precision import KEPT, Precision
+from segtool_export.proving import Candidate, Proof, Tried, prove
+from segtool_export.quantisation import CALIBRATION_SAMPLES, Calibration, int8_candidates
 from segtool_export.weights import RunWeights
-from segtool_train.data.base import Item
+from segtool_train.data.base import Item, spread
 from segtool_train.run_folder import RunFolder
 
 PARITY_SAMPLES = {2: 64, 3: 4}
@@ -24,14 +31,51 @@ each, is a hard test."""
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """What a file is to be beside the network in it.
+
+    Args:
+        precision: Of the arithmetic in the graph.
+        static: Fix batch and extent.
+        calibrate: Scans from which INT8 takes its ranges; None takes those that parity is proved on.
+        calibration: How it takes them; ``best`` tries all ways.
+    """
+
+    precision: Precision = "fp32"
+    static: bool = False
+    calibrate: Path | None = None
+    calibration: Calibration = "best"
+
+    def __post_init__(self) -> None:
+        if self.calibrate is not None and self.precision != "int8":
+            raise UsageError("--calibrate is for --precision int8", "Add it, or leave --calibrate out.")
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but the network, in full precision and for any extent."""
+        return self.precision == "fp32" and not self.static
+
+    @property
+    def file_name(self) -> str:
+        """Of the file in its run, such as ``model-fp16.onnx``."""
+        static = "-static" if self.static else ""
+        return "model" + (f"-{self.precision}" if self.precision != "fp32" else "") + f"{static}.onnx"
+
+
+PLAIN = Conversion()
+
+
+@dataclass(frozen=True)
 class Exported:
-    """A model file and the proof that it segments as the trained network does."""
+    """A model file and the proof that it segments as its original does."""
 
     path: Path
     spec: ModelSpec
     parity: Parity
     size_bytes: int
     sha256: str
+    tried: tuple[Tried, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def export_run(
@@ -40,6 +84,7 @@ def export_run(
     cases: Path | Sequence[Item] | None,
     opset: int,
     min_component_share: float | None = None,
+    conversion: Conversion = PLAIN,
 ) -> Exported:
     """Export weights of a run.
 
@@ -49,45 +94,118 @@ def export_run(
         cases: Scans to compare on, a folder or items; None takes the run's validation cases from its cache.
         opset: ONNX operator set.
         min_component_share: Replaces the rule of the spec's post-processing; None keeps the recipe's.
+        conversion: Precision and shapes.
 
     Raises:
         UsageError: Not a run, no cases, or ``output`` is no ``.onnx`` file.
         ModelError: The export segments otherwise than the trained network, or the weights do not fit it.
         OutputError: The file cannot be written.
     """
-    _check_output(output)
+    check_output(output)
     weights = RunWeights.at(run_path)
     spec, network = weights.spec(), weights.network()
+    if min_component_share is not None:
+        spec = spec.model_copy(update={"postprocess": with_share(spec.postprocess, min_component_share)})
     samples = _samples(weights.run, spec, cases)
+    with tempfile.TemporaryDirectory(prefix="segtool-export-") as folder:
+        original = Original(_torch_run(network), "torch fp32", Path(folder))
+        rounds = _rounds(network, spec, opset, conversion, samples, Path(folder))
+        proof = prove(original, rounds, spec, samples, conversion.precision, output)
+        return store(proof, spec, output, {"opset": opset}, conversion)
+
+
+def store(
+    proof: Proof,
+    spec: ModelSpec,
+    output: Path,
+    facts: dict[str, Any],
+    conversion: Conversion,
+    notes: tuple[str, ...] = (),
+) -> Exported:
+    """Write the file that passed, with the proof in its spec.
+
+    Args:
+        proof: From :func:`segtool_export.proving.prove`.
+        spec: Of the model.
+        output: Where to write.
+        facts: Of its provenance, beside precision and proof.
+        conversion: What it was to be.
+        notes: For who exports.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    chosen = proof.chosen
+    export = {"precision": conversion.precision, **facts, **chosen.candidate.facts}
+    if conversion.static:
+        export["static_shape"] = True
+    export["parity"] = chosen.parity.to_provenance()
+    spec = spec.model_copy(update={"provenance": {**spec.provenance, "export": export}})
     with atomic_path(output) as temporary:
-        write_onnx(network, spec, temporary, opset)
-        parity = compare(network, temporary, spec, samples)
-        parity.check(output)
-        export = {"opset": opset, "parity": parity.to_provenance()}
-        update: dict[str, Any] = {"provenance": {**spec.provenance, "export": export}}
-        if min_component_share is not None:
-            update["postprocess"] = _with_share(spec.postprocess, min_component_share)
-        spec = spec.model_copy(update=update)
-        write_spec(temporary, spec, temporary)
-    return Exported(output, spec, parity, output.stat().st_size, sha256(output))
+        write_spec(chosen.path, spec, temporary)
+    return Exported(output, spec, chosen.parity, output.stat().st_size, sha256(output), proof.tried, notes)
 
 
-def _samples(run: RunFolder, spec: ModelSpec, cases: Path | Sequence[Item] | None) -> Iterable[Sample]:
+def _rounds(
+    network: nn.Module, spec: ModelSpec, opset: int, conversion: Conversion, samples: Sequence[Sample], folder: Path
+) -> Iterator[Sequence[Candidate]]:
+    """What to try, in rounds, see :func:`segtool_export.proving.prove`."""
+    write = partial(_write, network, spec, opset, static=conversion.static)
+    if conversion.precision == "fp32":
+        yield [Candidate("fp32", write, {})]
+    elif conversion.precision == "fp16":
+        for kept in KEPT:
+            name = "fp16" if kept == "nothing" else f"fp16, {kept} in fp32"
+            yield [Candidate(name, partial(write, half=kept), {} if kept == "nothing" else {"kept_in_fp32": kept})]
+    else:
+        full = folder / "full.onnx"
+        write(full)
+        yield from int8_candidates(full, calibration_images(conversion, spec, samples), conversion.calibration)
+
+
+def _write(network: nn.Module, spec: ModelSpec, opset: int, path: Path, **options: Any) -> None:  # noqa: ANN401 - as write_onnx
+    write_onnx(network, spec, path, opset, **options)
+
+
+def calibration_images(conversion: Conversion, spec: ModelSpec, samples: Sequence[Sample]) -> Sequence[AnyArray]:
+    """Inputs ``(C, *S)`` from which INT8 takes its ranges."""
+    limit = CALIBRATION_SAMPLES[spec.input.rank]
+    if conversion.calibrate is None:
+        return [sample.image for sample in spread(samples, limit)]
+    return [sample.image for sample in folder_samples(conversion.calibrate, spec, limit, "--calibrate")]
+
+
+def _torch_run(network: nn.Module) -> Run:
+    network = network.eval().float().cpu()
+
+    @torch.inference_mode()
+    def run(batch: AnyArray) -> AnyArray:
+        logits: AnyArray = network(torch.from_numpy(np.array(batch, np.float32))).numpy()
+        return logits
+
+    return run
+
+
+def _samples(run: RunFolder, spec: ModelSpec, cases: Path | Sequence[Item] | None) -> Sequence[Sample]:
     limit = PARITY_SAMPLES[spec.input.rank]
     if cases is None:
         return validation_samples(run, limit)
-    return folder_samples(cases, spec, limit) if isinstance(cases, Path) else item_samples(cases, spec, limit)
+    return folder_samples(cases, spec, limit) if isinstance(cases, Path) else list(item_samples(cases, spec, limit))
 
 
-def _check_output(output: Path) -> None:
-    """Before any work is done."""
+def check_output(output: Path) -> None:
+    """Before any work is done.
+
+    Raises:
+        UsageError: It is a folder, or not called as a model.
+    """
     if output.suffix != ".onnx":
         raise UsageError(f"--output {output}: not the name of an .onnx file", "End it in .onnx.")
     if output.is_dir():
         raise UsageError(f"--output {output}: is a folder", f"Name a file in it: {output / 'model.onnx'}")
 
 
-def _with_share(rules: PostprocessSpec, share: float) -> PostprocessSpec:
+def with_share(rules: PostprocessSpec, share: float) -> PostprocessSpec:
     """The rules with another ``min_component_share``, for every label."""
     changed = {"min_component_share": share}
     labels = {name: one.model_copy(update=changed) for name, one in rules.labels.items()}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from segtool.errors import UsageError
-from segtool_export.exporting import Exported
+from segtool_export.exporting import PLAIN, Conversion, Exported, export_run
 from segtool_export.finish import export_into_run
 from segtool_train.run_folder import RunFolder
 
@@ -20,9 +20,9 @@ def fold_runs(path: Path) -> list[Path]:
 
 
 def export_folds(
-    folds: list[Path], cases: Path | None, opset: int, min_component_share: float | None
+    folds: list[Path], cases: Path | None, opset: int, min_component_share: float | None, conversion: Conversion = PLAIN
 ) -> list[Exported]:
-    """Export each fold's best weights to its ``model.onnx``; arguments and errors as for :func:`export_into_run`.
+    """Export each fold's best weights into its folder; arguments and errors as for :func:`export_home`.
 
     Raises:
         UsageError: A fold has not been trained yet.
@@ -33,7 +33,25 @@ def export_folds(
             f"{unready[0]}: holds no trained weights ({len(unready)} of {len(folds)} folds)",
             "Finish the folds with `segtool train --folds ... --resume`, or export each run by itself.",
         )
-    return [export_into_run(fold, cases, opset, min_component_share) for fold in folds]
+    return [export_home(fold, cases, opset, min_component_share, conversion) for fold in folds]
+
+
+def export_home(
+    path: Path, cases: Path | None, opset: int, min_component_share: float | None, conversion: Conversion = PLAIN
+) -> Exported:
+    """Export into the run's own folder: to ``model.onnx``, or beside it, such as ``model-fp16.onnx``.
+
+    Args:
+        path: As for :func:`segtool_export.exporting.export_run`, as are the other arguments and the errors.
+        cases: To compare on.
+        opset: ONNX operator set.
+        min_component_share: For the post-processing.
+        conversion: Precision and shapes.
+    """
+    if conversion.plain:
+        return export_into_run(path, cases, opset, min_component_share)
+    home = path.parent if path.is_file() else path
+    return export_run(path, home / conversion.file_name, cases, opset, min_component_share, conversion)
 
 
 def ensemble_command(exported: list[Exported]) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 from segtool.atomic import write_text
 from segtool.backends import Device
 from segtool.errors import ModelError, UsageError, UserError
+from segtool.job import Job
 from segtool.model_file import read_spec, sha256, write_spec
 from segtool.postprocess.learning import Learnt, PostprocessLearner
 from segtool.spec import FLIP_AXES, Flip, ModelSpec, PostprocessSpec
-from segtool.stages import Job
 from segtool_export.segmenting import segment
 from segtool_train.data.base import Item
 from segtool_train.recipe import Recipe

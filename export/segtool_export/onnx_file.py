@@ -9,6 +9,8 @@ from torch.jit._trace import TracerWarning
 
 from segtool.model_file import write_spec
 from segtool.spec import ModelSpec
+from segtool_export.folding import fold_norms
+from segtool_export.precision import HalfNetwork, Kept, kept_modules
 
 INPUT, OUTPUT = "image", "logits"
 OLDEST_OPSET, NEWEST_OPSET = 14, 20
@@ -17,36 +19,52 @@ OLDEST_OPSET, NEWEST_OPSET = 14, 20
 _AXES = {2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def write_onnx(network: nn.Module, spec: ModelSpec, path: Path, opset: int) -> None:
-    """Write ``network`` in inference mode, in full precision, with ``spec`` inside.
+def write_onnx(
+    network: nn.Module, spec: ModelSpec, path: Path, opset: int, *, half: Kept | None = None, static: bool = False
+) -> None:
+    """Write ``network`` in inference mode with ``spec`` inside.
 
-    Batch and space are dynamic; channels are fixed. The graph takes ``image`` ``(N, C, *S)`` and gives
-    ``logits`` ``(N, K, *S)``.
+    Channels are fixed; batch and space are dynamic, unless ``static`` fixes them at one window or slice of the
+    spec's size. The graph takes ``image`` ``(N, C, *S)`` and gives ``logits`` ``(N, K, *S)``, both float32.
+
+    Args:
+        network: As trained.
+        spec: Goes into the file.
+        path: Where to write.
+        opset: ONNX operator set.
+        half: Compute in FP16, and keep so much of it in FP32; None computes all of it in FP32.
+        static: Fix batch and extent.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    extent = spec.input.size if spec.input.rank == 2 else (_smallest_extent(spec),) * 3
+    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    if not static and spec.input.rank == 3:
+        extent = (smallest_extent(spec),) * 3
     example = torch.zeros(1, len(spec.channels), *extent)
     names = {0: "batch", **dict(enumerate(_AXES[spec.input.rank], start=2))}
+    network = network.eval().float().cpu()
+    if half is not None:
+        network = fold_norms(network, example)
+        network = HalfNetwork(network, kept_modules(network, half, example)).eval()
     with warnings.catch_warnings():
         _ignore_exporter_warnings()
         # The exporter that records a run, not the newer one that follows torch.export: it writes opset 17,
         # which TensorRT 8.5 still reads, directly; the newer one writes 18 and converts the file downwards.
         torch.onnx.export(
-            network.eval().float().cpu(),
+            network,
             (example,),
             path,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_axes={INPUT: names, OUTPUT: names},
+            dynamic_axes=None if static else {INPUT: names, OUTPUT: names},
             opset_version=opset,
             dynamo=False,
         )
     write_spec(path, spec, path)
 
 
-def _smallest_extent(spec: ModelSpec) -> int:
+def smallest_extent(spec: ModelSpec) -> int:
     """Twice the divisor and no less than 16: the bottom of a network then has more than one voxel."""
     return max(16, 2 * spec.divisor)
 

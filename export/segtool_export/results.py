@@ -93,6 +93,7 @@ def results_of(run: RunFolder, side: str, split: Split, notes: Sequence[str], ev
         "split": split.sizes(),
         "split_rule": None if split.rule is None else str(split.rule),
         "patients_on_two_sides": split.patients_on_two_sides,
+        "patients_leaking": split.leaks.get(side, 0),
         "notes": list(notes),
         "structures": {
             group: {name: summarise_rows(members, name) for name in names} for group, members in groups_of(rows).items()

@@ -74,10 +74,19 @@ def _split(results: Mapping[str, Any]) -> str:
     rule = f" ({results['split_rule']})" if results["split_rule"] else ""
     if not shared:
         return f"Split{rule}: {sides}. No patient is on two sides."
+    if not _leaking(results):
+        return f"Split{rule}: {sides}. {shared} patients are on two sides, none of them among those measured here."
     return (
         f"Split{rule}: {sides}. **{shared} patients are on two sides**: slices of the same tumour were trained on and "
         "are measured here, so that the figures below are too good for patients that the network has not seen."
     )
+
+
+def _leaking(results: Mapping[str, Any]) -> int:
+    """Measured patients that training or choices have seen."""
+    # Results of earlier versions tell of all sides together.
+    leaking: int = results.get("patients_leaking", results["patients_on_two_sides"])
+    return leaking
 
 
 def _measured(results: Mapping[str, Any]) -> Iterator[str]:
@@ -172,7 +181,7 @@ def _limits(spec: ModelSpec, results: Mapping[str, Any]) -> Iterator[str]:
     patients = max(one["patients"] for one in whole.values())
     if results["side"] == "validation":
         yield "There was no test side: no figure here is independent of the training."
-    if results["patients_on_two_sides"]:
+    if _leaking(results):
         yield "Patients lie on both sides of the split: nothing here says how it does on new patients."
     if patients < _FEW_PATIENTS:
         yield f"{patients} patients are few: the intervals say little about others."

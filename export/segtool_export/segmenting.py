@@ -6,12 +6,11 @@ from pathlib import Path
 
 from segtool.backends import Device, load_backend
 from segtool.backends.averaging import averaged
+from segtool.job import Finish
 from segtool.postprocess.decision import own_thresholds
 from segtool.spec import ModelSpec
-from segtool.stages import Finish, StageOptions, Stages
+from segtool.stages import BATCH, StageOptions, Stages
 from segtool_train.data.base import Item
-
-_BATCH = {"cpu": 2, "cuda": 8}  # as `segtool predict` has them
 
 
 def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device, finish: Finish) -> str:
@@ -33,11 +32,12 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     """
     slices = spec.input.rank == 2
     # Slices run side by side, one engine thread each; a volume's windows share all cores.
-    backend = averaged([load_backend(model, device, 1 if slices else None)], [spec])
+    calls = _cores() if slices else 1
+    backend = averaged([load_backend(model, device, 1 if slices else None, calls=calls)], [spec])
     options = StageOptions(
         threshold=own_thresholds(spec),
-        batch=_BATCH[backend.device],
-        engines=_cores() if slices and backend.device == "cpu" else 1,
+        batch=BATCH[backend.device],
+        engines=calls if backend.device == "cpu" else 1,
         keep_probabilities=True,
     )
     Stages(backend, spec, options, finish).run([item.source for item in items])

@@ -1,31 +1,124 @@
 """Inference engines, by name, each imported when it is first asked for."""
 
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from segtool.backends.base import Backend
+from segtool.backends.base import Backend, EngineOptions, Precision, check_graph
+from segtool.backends.graph import Graph, read_graph
+from segtool.errors import DeviceError, MissingDependencyError
 
-BACKENDS: dict[str, str] = {"onnxruntime": "segtool.backends.onnx_runtime:OnnxRuntimeBackend"}
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+DEVICES: tuple[str, ...] = get_args(Device)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-Device = Literal["auto", "cpu", "cuda"]
 
-
-def load_backend(model: Path, device: Device = "auto", threads: int | None = None) -> Backend:
+def load_backend(
+    model: Path,
+    device: Device = "auto",
+    threads: int | None = None,
+    *,
+    calls: int = 1,
+    precision: Precision | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Backend:
     """Load ``model`` on ``device``.
 
-    ``auto`` takes CUDA where the engine and the machine have it, else the CPU. Any other device is used or refused.
+    ``cpu`` and ``cuda`` are ONNX Runtime's. ``tensorrt`` is TensorRT itself where its Python package is installed,
+    else ONNX Runtime's provider. ``auto`` takes CUDA where the engine and the machine have it, else the CPU, and says
+    why in the backend's ``why``. Any other device is used or refused.
 
     Args:
         model: An ``.onnx`` file.
         device: Where to run.
-        threads: CPU threads of the engine; None for one a core.
+        threads: CPU threads of one call; None for one a core.
+        calls: Calls that will be made at the same time, on a CPU.
+        precision: Refuse to compute in any other; None takes the file's own. bf16 is OpenVINO's of an fp32 file.
+        log: Told of what takes long.
 
     Raises:
         DeviceError: The device is not there; the line says why and what to install.
-        MissingDependencyError: No engine is installed.
+        MissingDependencyError: The engine is not installed.
         ModelError: The engine cannot load the file.
     """
-    module, _, attribute = BACKENDS["onnxruntime"].partition(":")
-    backend: Backend = getattr(import_module(module), attribute)(model, device, threads)
+    graph = read_graph(model)
+    check_graph(model, graph)
+    options = EngineOptions(threads, calls, precision)
+    if log is not None:
+        options = replace(options, log=log)
+    backend = _load_any(model, graph, options) if device == "auto" else _LOADERS[device](model, graph, options)
+    if precision is not None and precision not in backend.precision.split("+"):
+        found = backend.precision
+        backend.close()
+        raise DeviceError(
+            f"--precision {precision}: {backend.name} on {backend.device} computes {model} in {found}",
+            "Pass --device openvino."
+            if precision == "bf16"
+            else f"Export the model with --precision {precision}, or leave --precision out.",
+        )
     return backend
+
+
+def _load_any(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    """CUDA, else the CPU; ``why`` says why, and ``note`` where a GPU is left idle."""
+    from segtool.backends.nvidia import driver
+
+    try:
+        gpu = driver().gpus[0]
+    except OSError as error:
+        backend = _best_cpu(model, graph, options)
+        backend.why = f"auto: {error}"
+        return backend
+    try:
+        backend = _cuda(model, graph, options)
+        backend.why = f"auto: {gpu}"
+    except (DeviceError, MissingDependencyError) as error:
+        backend = _best_cpu(model, graph, options)
+        backend.why = f"auto: the {gpu} cannot be used"
+        backend.note = f"the {gpu} is not used: {error}"
+    return backend
+
+
+def _best_cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    """The engine that the precision asked for needs, else the first that is installed."""
+    if options.precision == "bf16" or (find_spec("onnxruntime") is None and find_spec("openvino") is not None):
+        return _openvino(model, graph, options)
+    return _cpu(model, graph, options)
+
+
+def _cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    from segtool.backends.onnx_runtime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(model, graph, "cpu", options)
+
+
+def _cuda(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    from segtool.backends.onnx_runtime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(model, graph, "cuda", options)
+
+
+def _openvino(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    from segtool.backends.openvino_engine import OpenVinoBackend
+
+    return OpenVinoBackend(model, graph, options)
+
+
+def _tensorrt(model: Path, graph: Graph, options: EngineOptions) -> Backend:
+    if find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
+        from segtool.backends.onnx_runtime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(model, graph, "tensorrt", options)
+    from segtool.backends.tensorrt_engine import TensorRtBackend
+
+    return TensorRtBackend(model, graph, options)
+
+
+_LOADERS: dict[str, Callable[[Path, Graph, EngineOptions], Backend]] = {
+    "cpu": _cpu,
+    "cuda": _cuda,
+    "tensorrt": _tensorrt,
+    "openvino": _openvino,
+}

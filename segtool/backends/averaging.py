@@ -7,7 +7,6 @@ ensemble and test-time flips are both views, so that whatever comes after the en
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal, cast
 
 import numpy.typing as npt
@@ -71,7 +70,7 @@ class AveragingBackend:
         first = backends[0]
         self.name, self.version, self.device = first.name, first.version, first.device
         self.precision = "+".join(dict.fromkeys(backend.precision for backend in backends))
-        self.xp: ModuleType = first.xp
+        self.why, self.note, self.xp = first.why, first.note, first.xp
 
     def run(self, batch: AnyArray) -> AnyArray:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; NaN where a view is not finite."""
@@ -79,6 +78,11 @@ class AveragingBackend:
             return self._log(self._mean([self._softmax(self._answer(view, batch)) for view in self._views]))
         inside, outside = zip(*(self._sigmoid(self._answer(view, batch)) for view in self._views), strict=True)
         return self._log(self._mean(inside)) - self._log(self._mean(outside))
+
+    def close(self) -> None:
+        """Close the engine of every view."""
+        for view in self._views:
+            view.backend.close()
 
     def _answer(self, view: View, batch: AnyArray) -> AnyArray:
         answer = view.backend.run(self._flipped(batch, view.axes))

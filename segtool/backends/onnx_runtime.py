@@ -1,71 +1,150 @@
-"""ONNX Runtime on a CPU or, through its CUDA provider, on a GPU."""
+"""ONNX Runtime on a CPU or, through its CUDA or TensorRT provider, on a GPU."""
 
+import contextlib
+import io
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
-from typing import Any, ClassVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from segtool.backends.arrays import gpu_arrays
+from segtool.backends.base import INPUT, OUTPUT, EngineOptions
+from segtool.backends.graph import Graph
+from segtool.backends.nvidia import DRIVER_REMEDY, driver
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
 
-_INPUT, _OUTPUT = "image", "logits"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Provider = Literal["cpu", "cuda", "tensorrt"]
+
+_PROVIDERS: dict[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_BELOW: dict[Provider, tuple[Provider, ...]] = {"cpu": (), "cuda": ("cpu",), "tensorrt": ("cuda", "cpu")}
+"""Who takes the operators that a provider leaves, such as arithmetic on shapes."""
 _FATAL_ONLY = 4  # ORT's log level; its own lines would otherwise reach the terminal beside our error
+_GPU_INSTALL = "pip uninstall -y onnxruntime && pip install 'segtool[gpu]'"
+
+
+def providers() -> tuple[str, ...]:
+    """Those that this build of ONNX Runtime has, by their names here: ``cpu``, ``cuda``, ``tensorrt``.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    available = _import().get_available_providers()
+    return tuple(name for name, known in _PROVIDERS.items() if known in available)
+
+
+def _import() -> Any:  # noqa: ANN401 - the module has no types
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"onnxruntime cannot be imported ({error}), which runs the model",
+            "Install it with: pip install 'segtool[cpu]' (or 'segtool[gpu]' on a CUDA machine)",
+        ) from error
+    return onnxruntime
 
 
 class OnnxRuntimeBackend:
     """One session. Which provider it really got is read back, because ORT falls back to the CPU in silence."""
 
-    name: ClassVar[str] = "onnxruntime"
-
-    def __init__(self, model: Path, device: str = "auto", threads: int | None = None) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingDependencyError(
-                "onnxruntime is not installed, which runs the model",
-                "Install it with: pip install 'segtool[cpu]' (or 'segtool[gpu]' on a CUDA machine)",
-            ) from error
+    def __init__(self, model: Path, graph: Graph, provider: Provider, options: EngineOptions) -> None:
+        ort = _import()
         self.version: str = ort.__version__
-        available = ort.get_available_providers()
-        if device == "cuda" and _PROVIDERS["cuda"] not in available:
-            raise DeviceError(
-                f"--device cuda: onnxruntime {self.version} here has no CUDA provider (it has: {', '.join(available)})",
-                "Install it with: pip uninstall -y onnxruntime && pip install 'segtool[gpu]', or pass --device cpu.",
-            )
-        wanted = "cuda" if device != "cpu" and _PROVIDERS["cuda"] in available else "cpu"
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        options.intra_op_num_threads = threads or 0
+        self.name = "onnxruntime-tensorrt" if provider == "tensorrt" else "onnxruntime"
+        self.why = self.note = ""
+        said = "" if provider == "cpu" else self._prepare(ort, provider)
+        settings = ort.SessionOptions()
+        settings.log_severity_level = _FATAL_ONLY
+        settings.intra_op_num_threads = options.threads or 0
+        wanted = [(_PROVIDERS[name], _settings(name, model, graph)) for name in (provider, *_BELOW[provider])]
         try:
-            self._session: Any = ort.InferenceSession(
-                str(model), options, providers=[_PROVIDERS[name] for name in dict.fromkeys((wanted, "cpu"))]
-            )
+            self._session: Any = ort.InferenceSession(str(model), settings, providers=wanted)
         except Exception as error:
             raise ModelError(
-                f"{model}: onnxruntime {self.version} cannot load it ({error})", "Export the model again."
+                f"{model}: onnxruntime {self.version} cannot load it ({error})",
+                "Export it again with another --opset, or update onnxruntime.",
             ) from error
-        self.device = "cuda" if _PROVIDERS["cuda"] in self._session.get_providers() else "cpu"
-        if device == "cuda" and self.device != "cuda":
+        got = self._session.get_providers()
+        if _PROVIDERS[provider] not in got:
             raise DeviceError(
-                f"--device cuda: onnxruntime {self.version} has the CUDA provider but could not start it "
-                "(no GPU, or its driver or the CUDA libraries are missing)",
-                "Run `segtool doctor` for what is missing, or pass --device cpu.",
+                f"--device {provider}: onnxruntime {self.version} has the provider but could not start it; it got "
+                f"{', '.join(got)} ({said or 'a CUDA, cuDNN or TensorRT library is missing'})",
+                f"Install the libraries with: {_GPU_INSTALL}, or pass --device cpu.",
             )
-        self.precision = "fp32"
-        self.xp: ModuleType = np
-        names = (
-            [node.name for node in self._session.get_inputs()],
-            [node.name for node in self._session.get_outputs()],
-        )
-        if names != ([_INPUT], [_OUTPUT]):
-            raise ModelError(
-                f"{model}: inputs {names[0]} and outputs {names[1]}, "
-                f"wanted one input {_INPUT!r} and one output {_OUTPUT!r}",
-                "Export the model with `segtool export`.",
+        self.device = "cpu" if provider == "cpu" else "cuda"
+        self.precision = graph.precision
+        self.xp: ModuleType = np if self.device == "cpu" else gpu_arrays() or np
+        self._classes = graph.outputs[OUTPUT][1] if len(graph.outputs[OUTPUT]) > 1 else None
+        self._gpu = Lock()
+
+    def _prepare(self, ort: Any, provider: Provider) -> str:  # noqa: ANN401 - the module has no types
+        """Check what can be checked before, and load CUDA's libraries; returns what ORT said of those it lacks."""
+        if provider not in providers():
+            raise DeviceError(
+                f"--device {provider}: onnxruntime {self.version} here is a build without that provider "
+                f"(it has: {', '.join(providers())})",
+                f"Install another with: {_GPU_INSTALL}, or pass --device cpu.",
             )
+        try:
+            driver()
+        except OSError as error:
+            raise DeviceError(
+                f"--device {provider}: there is no GPU to use ({error})", f"{DRIVER_REMEDY}, or pass --device cpu."
+            ) from error
+        if not hasattr(ort, "preload_dlls"):  # 1.21 and newer find the libraries of NVIDIA's wheels this way
+            return ""
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            ort.preload_dlls()
+        return said.getvalue().strip()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32."""
-        return cast("npt.NDArray[Any]", self._session.run([_OUTPUT], {_INPUT: batch})[0])
+        if self.xp is np:
+            return cast("npt.NDArray[Any]", self._session.run([OUTPUT], {INPUT: batch})[0])
+        return self._run_on_device(batch)
+
+    def _run_on_device(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """As :meth:`run`, from and to the GPU's memory."""
+        device_batch = cast("Any", batch)
+        if self._classes is None:
+            answer = self._session.run([OUTPUT], {INPUT: device_batch.get()})[0]
+            return cast("npt.NDArray[Any]", self.xp.asarray(answer))
+        logits = self.xp.empty((len(batch), self._classes, *batch.shape[2:]), self.xp.float32)
+        with self._gpu:
+            # The session computes on a stream of its own.
+            self.xp.cuda.get_current_stream().synchronize()
+            binding = self._session.io_binding()
+            for bind, name, array in (
+                (binding.bind_input, INPUT, device_batch),
+                (binding.bind_output, OUTPUT, logits),
+            ):
+                bind(name, "cuda", 0, np.float32, array.shape, array.data.ptr)
+            self._session.run_with_iobinding(binding)
+        return cast("npt.NDArray[Any]", logits)
+
+    def close(self) -> None:
+        """Let go of the session."""
+        self._session = None
+
+
+def _settings(provider: Provider, model: Path, graph: Graph) -> dict[str, str]:
+    if provider == "cpu":
+        return {}
+    if provider == "cuda":
+        # TF32 keeps 10 bits of each factor: fp32 in name only.
+        return {"device_id": "0", "use_tf32": "0"}
+    from segtool.backends.engine_cache import EngineCache, file_sha256
+
+    # ONNX Runtime names its engines by the graph alone: with other weights in it, it would load the old ones.
+    folder = EngineCache().folder / f"onnxruntime-{file_sha256(model)[:32]}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    on = dict.fromkeys(("trt_engine_cache_enable", "trt_timing_cache_enable"), "True")
+    # The graph says where it is half precision; without these the builder refuses its types.
+    on |= {f"trt_{kind}_enable": str(graph.precision == kind) for kind in ("fp16", "int8")}
+    return {"device_id": "0", **on, "trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}

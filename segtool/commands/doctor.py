@@ -1,46 +1,26 @@
 """``segtool doctor``: whether prediction works here, how fast, and what is missing."""
 
-import ctypes
 import os
 import platform
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata, util
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from segtool.commands.doctor_engines import engines, gpu, other_trials, trial_run
+from segtool.commands.finding import Finding, version_of
 from segtool.version import __version__
-
-Status = Literal["ok", "note", "missing", "failed"]
 
 _CANNOT_PREDICT = 1
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
 """Instructions that decide how fast a network runs, as Linux spells them."""
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Args:
-        about: What was looked at.
-        value: What was found.
-        status: ``failed`` where prediction cannot work, ``missing`` where something optional is not there,
-            ``note`` where something is odd.
-        remedy: The exact line that mends it, where there is one.
-    """
-
-    about: str
-    value: str
-    status: Status = "ok"
-    remedy: str = ""
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -50,7 +30,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     """
     from segtool.commands.show import to_json
 
-    checks = (system, dependencies, engines, gpu, extras, trial_run)
+    checks = (system, dependencies, engines, gpu, extras, trial_run, other_trials)
     findings: list[Finding] = []
     for check in checks:
         findings += (found := list(check()))
@@ -115,13 +95,6 @@ def _memory_gb() -> tuple[float | None, float | None]:
     return kilobytes["MemTotal"] * 1024 / 1e9, None if free is None else free * 1024 / 1e9
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _requirements() -> dict[str, list[str]] | None:
     """Extra to the packages it installs, ``""`` for those always installed; None without an installation."""
     try:
@@ -147,94 +120,10 @@ def dependencies() -> Iterator[Finding]:
             "Install it with: pip install -e .",
         )
         return
-    versions = {package: _version(package) for package in requirements.get("", [])}
+    versions = {package: version_of(package) for package in requirements.get("", [])}
     yield Finding("dependencies", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
     for package in (name for name, version in versions.items() if version is None):
         yield Finding("dependencies", f"no {package}", "failed", f"Install it with: pip install {package}")
-
-
-def engines() -> Iterator[Finding]:
-    """ONNX Runtime with its providers, OpenVINO, TensorRT."""
-    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-    if len(builds) == 2:
-        yield Finding(
-            "onnxruntime",
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
-            "note",
-            "Keep one: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'segtool[gpu]' (or [cpu])",
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        reason = "not installed" if util.find_spec("onnxruntime") is None else f"cannot be imported ({error})"
-        yield Finding(
-            "onnxruntime",
-            reason,
-            "failed",
-            "Install it with: pip install 'segtool[cpu]' (CUDA: 'segtool[gpu]')",
-        )
-    else:
-        providers = (name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-        yield Finding("onnxruntime", f"{onnxruntime.__version__}, providers: {', '.join(providers)}")
-    for package in ("openvino", "tensorrt"):
-        yield Finding(package, _version(package) or "not installed (not needed)")
-
-
-def gpu() -> Iterator[Finding]:
-    """CUDA GPUs as the driver lists them, and whether the engine can use them."""
-    try:
-        names, cuda = cuda_devices()
-    except OSError as error:
-        yield Finding("gpu", f"no CUDA ({error})")
-        return
-    yield Finding("gpu", f"{', '.join(names)}; the driver supports CUDA {cuda}")
-    if util.find_spec("onnxruntime") is None:
-        return
-    import onnxruntime
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        yield Finding(
-            "gpu",
-            "onnxruntime here cannot use it",
-            "note",
-            "Replace it with: pip uninstall -y onnxruntime && pip install 'segtool[gpu]'",
-        )
-
-
-def cuda_devices() -> tuple[list[str], str]:
-    """Names and memory of the GPUs, and the newest CUDA version that the driver supports.
-
-    The driver's own library is asked, so that nothing else need be installed.
-
-    Raises:
-        OSError: No driver, no GPU, or the driver refuses; the message says which.
-    """
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError as error:
-        raise OSError("no NVIDIA driver") from error
-    _ask(driver.cuInit, 0)
-    count, version = ctypes.c_int(), ctypes.c_int()
-    _ask(driver.cuDeviceGetCount, ctypes.byref(count))
-    _ask(driver.cuDriverGetVersion, ctypes.byref(version))
-    names = []
-    for index in range(count.value):
-        device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(128)
-        _ask(driver.cuDeviceGet, ctypes.byref(device), index)
-        _ask(driver.cuDeviceGetName, name, len(name), device)
-        _ask(driver.cuDeviceTotalMem_v2, ctypes.byref(memory), device)
-        names.append(f"{name.value.decode(errors='replace')} {memory.value / 2**30:.0f} GiB")
-    if not names:
-        raise OSError("the driver lists no GPU")
-    # 12080 is 12.8.
-    return names, f"{version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _ask(function: Callable[..., int], *arguments: object) -> None:
-    code = function(*arguments)
-    if code:
-        raise OSError(f"the driver answers with error {code}")
 
 
 def extras() -> Iterator[Finding]:
@@ -242,7 +131,7 @@ def extras() -> Iterator[Finding]:
     for extra, packages in (_requirements() or {}).items():
         if not extra:
             continue
-        lacking = [package for package in packages if _version(package) is None]
+        lacking = [package for package in packages if version_of(package) is None]
         if not lacking:
             yield Finding(f"[{extra}]", "complete")
         elif extra in ("cpu", "gpu") and util.find_spec("onnxruntime") is not None:
@@ -254,38 +143,3 @@ def extras() -> Iterator[Finding]:
                 "missing",
                 f"Install with: pip install 'segtool[{extra}]'",
             )
-
-
-def trial_run() -> Iterator[Finding]:
-    """Load the bundled model as ``segtool predict`` does and run it twice on one small input."""
-    import numpy as np
-
-    from segtool.backends import load_backend
-    from segtool.bundled import default_model
-    from segtool.errors import UserError
-    from segtool.model_file import read_spec
-
-    try:
-        path = default_model()
-        spec = read_spec(path)
-        backend = load_backend(path)
-    except UserError as error:
-        yield Finding("trial run", error.problem, "failed", error.remedy)
-        return
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
-    batch = np.random.default_rng(0).standard_normal((1, len(spec.channels), *extent)).astype(np.float32)
-    backend.run(batch)  # the first run also plans memory
-    start = time.perf_counter()
-    logits = backend.run(batch)
-    elapsed_s = time.perf_counter() - start
-    what = f"{spec.name} on {backend.device}"
-    wanted = (1, spec.output_channels, *extent)
-    if logits.shape != wanted or not np.isfinite(logits).all():
-        yield Finding(
-            "trial run",
-            f"{what} gives {logits.shape} with numbers that are not finite or of another shape than {wanted}",
-            "failed",
-            "Install again with: pip install --force-reinstall segtool",
-        )
-        return
-    yield Finding("trial run", f"{what}, {elapsed_s * 1e3:.0f} ms for {'x'.join(str(n) for n in extent)}")

@@ -134,6 +134,7 @@ def run_evaluate(
     """
     from rich.console import Console
 
+    from segtool.commands.show import case_notes
     from segtool.evaluation import EvaluateProgress, evaluate_pairs
     from segtool.output_folder import check_writable
     from segtool.pairing import pair_files
@@ -146,8 +147,6 @@ def run_evaluate(
             out.print(printable(text), markup=False)
 
     def on_case(result: "CaseResult") -> None:
-        for note in result.notes:
-            say(f"note    {result.name}: {note}")
         if result.status == "failed":
             failed.append(result)
             if len(failed) <= _FAILURES_SHOWN:
@@ -169,6 +168,8 @@ def run_evaluate(
         return report
     if len(failed) > _FAILURES_SHOWN:
         say(f"failed  and {len(failed) - _FAILURES_SHOWN} more; the report has them all (--output, --json)")
+    for note in case_notes(report):
+        say(f"note    {note}")
     report.print_table(out)
     counts = report.counts
     where = "" if output is None else f"   {output / 'report.json'}"

@@ -64,8 +64,9 @@ def inspect(
     cases, problems = look(paths, spec)
     seen_as = recognised(paths)
     if json:
+        layout_facts = recognition_facts(seen_as[0]) if len(seen_as) == 1 else None
         told = [_problem_facts(problem) for problem in problems]
-        typer.echo(to_json({"cases": cases, "layout": recognition_facts(seen_as), "problems": told}))
+        typer.echo(to_json({"cases": cases, "layout": layout_facts, "problems": told}))
     else:
         _print_cases(cases, problems, seen_as)
     if problems:
@@ -193,7 +194,9 @@ def _problem_facts(problem: "Problem") -> dict[str, str]:
     return {"where": problem.where, "problem": problem.problem, "remedy": problem.remedy}
 
 
-def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"], seen_as: "Recognition | None") -> None:
+def _print_cases(
+    cases: Sequence[dict[str, Any]], problems: Sequence["Problem"], seen_as: "Sequence[Recognition]"
+) -> None:
     from segtool.commands.show import print_columns
 
     rows = [("case", "format", "channel", "type", "grid", "reference")]
@@ -207,8 +210,8 @@ def _print_cases(cases: Sequence[dict[str, Any]], problems: Sequence["Problem"],
             # A case's name and reference stand in its first line only.
             cells, reference = ["", ""], ""
     print_columns(rows)
-    if seen_as is not None:
-        typer.echo(f"layout  {seen_as.layout} ({seen_as.certainty}: {printable(seen_as.reason)})")
+    for one in seen_as:
+        typer.echo(f"layout  {one.layout} ({one.certainty}: {printable(one.reason)})")
     for line in _kinds(cases):
         typer.echo(f"kind    {line}")
     for source in cases:

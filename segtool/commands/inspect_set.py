@@ -31,7 +31,8 @@ def describe_set(paths: Sequence[Path], layout: str, spec: "ModelSpec | None") -
     from segtool.scan.sets.base import Recognition
 
     if len(paths) != 1 or not paths[0].is_dir():
-        raise UsageError(f"--layout {layout}: {len(paths)} paths", "Give one folder, that of the training set.")
+        given = f"{len(paths)} paths" if len(paths) > 1 else f"{paths[0]} is no folder"
+        raise UsageError(f"--layout {layout}: {given}", "Give one folder, that of the training set.")
     tree = Tree(paths[0])
     found = recognise_tree(tree) if layout == AUTO else Recognition(layout, "certain", "as named")
     listing = list_tree(found.layout, tree, spec)
@@ -45,19 +46,18 @@ def describe_set(paths: Sequence[Path], layout: str, spec: "ModelSpec | None") -
     }
 
 
-def recognised(paths: Sequence[Path]) -> "Recognition | None":
-    """The layout of a single folder, where its own marks or names tell; None for any other."""
+def recognised(paths: Sequence[Path]) -> "tuple[Recognition, ...]":
+    """The layout of a single folder, where its own marks or names tell; several where each is certain by itself."""
     from segtool.scan.sets import recognise
 
     if len(paths) != 1 or not paths[0].is_dir():
-        return None
-    return next((one for one in recognise(paths[0]) if one.certainty != "possible"), None)
+        return ()
+    found = [one for one in recognise(paths[0]) if one.certainty != "possible"]
+    return tuple(one for one in found if one is found[0] or one.certainty == "certain")
 
 
-def recognition_facts(found: "Recognition | None") -> dict[str, str] | None:
+def recognition_facts(found: "Recognition") -> dict[str, str]:
     """For JSON."""
-    if found is None:
-        return None
     return {"name": found.layout, "certainty": found.certainty, "reason": found.reason}
 
 

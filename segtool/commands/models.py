@@ -1,19 +1,30 @@
-"""``segtool models``: what comes with the package."""
+"""``segtool models``: what comes with the package, and engines that were built of models."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from segtool.errors import UsageError
+
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Print the card of this model.", show_default=False)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON: the list, or one model's whole spec.")] = False,
+    cache: Annotated[bool, typer.Option("--cache", help="List the TensorRT engines that were built here.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="With --cache: delete them.")] = False,
 ) -> None:
     """List the bundled models, or print the card of one: data, measurements, limits, licence."""
     from segtool.bundled import bundled_models, find_model, model_card
 
-    if name is None:
+    if (cache and name is not None) or (clear and not cache):
+        raise UsageError(
+            "--clear deletes engines, no models" if clear else f"--cache is of all models, not of {name}",
+            f"Run: segtool models --cache{' --clear' if clear else ''}",
+        )
+    if cache:
+        _engines(json, clear)
+    elif name is None:
         _list({each: _row(path) for each, path in bundled_models().items()}, json)
     elif json:
         from segtool.commands.model_facts import describe_model
@@ -22,6 +33,39 @@ def models(
         typer.echo(to_json(describe_model(find_model(name))))
     else:
         typer.echo(model_card(find_model(name).stem).rstrip())
+
+
+def _engines(as_json: bool, clear: bool) -> None:
+    from segtool.backends.engine_cache import EngineCache
+    from segtool.commands.show import print_columns, to_json
+
+    store = EngineCache()
+    entries = store.entries()
+    total = sum(entry.bytes for entry in entries)
+    if clear:
+        freed = store.clear()
+        typer.echo(to_json({"deleted": len(entries), "bytes": freed}) if as_json else f"freed   {freed / 1e6:.1f} MB")
+    elif as_json:
+        typer.echo(to_json([{"path": str(entry.path), "bytes": entry.bytes, **entry.facts} for entry in entries]))
+    else:
+        engines = [entry for entry in entries if entry.facts]
+        heading = ("engine", "GPU", "precision", "shapes", "MB", "model's sha256")
+        rows = [
+            (
+                *(str(entry.facts[name]) for name in ("engine", "gpu", "precision", "profile")),
+                f"{entry.bytes / 1e6:.1f}",
+                str(entry.facts["onnx_sha256"])[:12],
+            )
+            for entry in engines
+        ]
+        if rows:
+            print_columns([heading, *rows])
+        count, others = len(engines), len(entries) - len(engines)
+        typer.echo(
+            f"{count} engine{'s' * (count != 1)}, {others} other file{'s' * (others != 1)}, "
+            f"{total / 1e6:.1f} MB in {store.folder}"
+            + ("; delete with: segtool models --cache --clear" if entries else "")
+        )
 
 
 def _row(path: Path) -> dict[str, Any]:

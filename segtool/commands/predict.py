@@ -1,8 +1,7 @@
 """``segtool predict``: a folder of scans in, label maps and a report out."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from segtool.pipeline import PredictOptions
     from segtool.report import CaseResult, Report
     from segtool.scan import Scan
-
-_DEVICES = ("auto", "cpu", "cuda")
-_NOTES_SHOWN = 20
 
 
 def predict(
@@ -73,7 +69,17 @@ def predict(
         bool,
         typer.Option("--strict", help="Refuse cases on differing grids or with channels without names."),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda. What is asked for is used, or an error.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda, tensorrt or openvino (a CPU). What is asked for is used, or an error."),
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, fp16, bf16 or int8. [default: the model file's] "
+            "bf16 is OpenVINO's; others must be the model file's."
+        ),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Slices the network takes at once. [default: 2 on a CPU, 8 on a GPU]")
     ] = None,
@@ -85,16 +91,17 @@ def predict(
     Each label map is written in the kind of file, on the grid and with the affine of its scan. Where references
     are found, the report has Dice, IoU, precision, recall and volume by case, label and region.
     """
-    from segtool.backends import Device
+    from segtool.backends import DEVICES, PRECISIONS, Device
+    from segtool.backends.base import Precision
     from segtool.bundled import find_model
     from segtool.patients import read_patients
     from segtool.pipeline import PredictOptions
     from segtool.scan import ScanOptions
 
-    if device not in _DEVICES:
-        raise UsageError(f"--device {device}: not a device", f"Choose one of: {', '.join(_DEVICES)}.")
-    if threshold is not None and not 0 < threshold < 1:
-        raise UsageError(f"--threshold {threshold}: not a probability", "Give a number between 0 and 1.")
+    if device not in DEVICES:
+        raise UsageError(f"--device {device}: not a device", f"Choose one of: {', '.join(DEVICES)}.")
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: not a precision", f"Choose one of: {', '.join(PRECISIONS)}.")
     options = PredictOptions(
         model=[find_model(one) for one in model or ()] or None,
         output=output,
@@ -107,6 +114,7 @@ def predict(
         threshold=threshold,
         tta=tta,
         device=cast("Device", device),
+        precision=cast("Precision | None", precision),
         batch=batch,
         threads=threads,
         overlay=overlay,
@@ -137,6 +145,7 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
     """
     from rich.console import Console
 
+    from segtool.commands.show import case_notes
     from segtool.pipeline import predict_folder
 
     out = Console(highlight=False, soft_wrap=True)
@@ -150,7 +159,7 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
     if as_json:
         typer.echo(report.to_json())
         return report
-    for line in _notes(report):
+    for line in case_notes(report):
         view.say(f"note    {line}")
     report.print_table(out)
     counts = report.counts
@@ -162,18 +171,6 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
         f"{options.output / 'report.json'}"
     )
     return report
-
-
-def _notes(report: "Report") -> Iterator[str]:
-    """What the reader must know, each thing once however many cases it holds for."""
-    cases: dict[str, list[str]] = {}
-    for case in report.cases:
-        for note in case.notes:
-            cases.setdefault(note, []).append(case.name)
-    for note, names in islice(cases.items(), _NOTES_SHOWN):
-        yield f"{names[0] if len(names) == 1 else f'{len(names)} cases'}: {note}"
-    if len(cases) > _NOTES_SHOWN:
-        yield f"and {len(cases) - _NOTES_SHOWN} more; report.json has them all"
 
 
 def _count(number: int, what: str) -> str:
@@ -201,7 +198,7 @@ class _View:
             disable=not sys.stderr.isatty(),
         )
         self._task = self._bar.add_task("segment", total=None, rate="")
-        self.progress = pipeline.Progress(self._start, self._case)
+        self.progress = pipeline.Progress(self._start, self._case, on_wait=self._wait)
 
     def __enter__(self) -> None:
         self._bar.start()
@@ -221,10 +218,11 @@ class _View:
         self.say(
             f"model   {names}  {channels} -> {labels}   "
             f"{backend.name} {backend.version} {backend.device} {backend.precision}"
+            + (f" ({backend.why})" if backend.why else "")
         )
         for flips in dict.fromkeys(models.flips.values()):
             self.say(f"flips   {' '.join(flips)}: the mean of {2 ** len(flips)} passes a model")
-        for note in models.notes:
+        for note in (*models.notes, *([backend.note] if backend.note else [])):
             self.say(f"note    {note}")
         kinds: dict[str, int] = {}
         for case in scan.cases:
@@ -236,6 +234,9 @@ class _View:
         for problem in scan.problems:
             self.say(f"{'failed' if problem.loses_case else 'note  '}  {problem}")
         self._bar.update(self._task, total=len(scan.cases))
+
+    def _wait(self, line: str) -> None:
+        typer.echo(printable(line), err=True)
 
     def _case(self, result: "CaseResult") -> None:
         if result.status == "failed":

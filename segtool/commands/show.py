@@ -1,12 +1,19 @@
-"""How commands print tables and JSON."""
+"""How commands print tables, notes and JSON."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import typer
 
 from segtool.errors import printable
+
+if TYPE_CHECKING:
+    from segtool.report import Report
+
+_NOTES_SHOWN = 20
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
@@ -28,6 +35,18 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def case_notes(report: "Report") -> Iterator[str]:
+    """What the reader must know of cases, each thing once however many of them it holds for."""
+    cases: dict[str, list[str]] = {}
+    for case in report.cases:
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.name)
+    for note, names in islice(cases.items(), _NOTES_SHOWN):
+        yield f"{names[0] if len(names) == 1 else f'{len(names)} cases'}: {note}"
+    if len(cases) > _NOTES_SHOWN:
+        yield f"and {len(cases) - _NOTES_SHOWN} more; report.json has them all"
 
 
 def to_json(value: object) -> str:

@@ -23,6 +23,9 @@ FILE_NAME = "_annotations.coco.json"
 MAX_PIXELS = 2**28
 """Of a picture: 16384 x 16384. More is an error of scale or an attack."""
 
+_FARTHEST = 1e9
+"""Coordinates beyond it are damage, and drawing them would overflow."""
+
 _PARSING = Lock()
 _FILES_KEPT = 16
 
@@ -60,7 +63,7 @@ class Annotations:
 
 
 class NotCocoError(UnreadableFileError):
-    """JSON without the tables of COCO: perhaps about something else."""
+    """JSON without the tables of COCO, or with others, such as captions: perhaps about something else."""
 
 
 class CocoFormat:
@@ -109,7 +112,7 @@ def read_annotations(path: Path) -> Annotations:
 
     Raises:
         NotCocoError: JSON without COCO's tables.
-        UnreadableFileError: Missing, or not JSON.
+        UnreadableFileError: Missing, not JSON, or with values that contradict each other.
     """
     try:
         found = path.stat()
@@ -117,25 +120,31 @@ def read_annotations(path: Path) -> Annotations:
         raise UnreadableFileError(f"{path}: cannot be read ({error.strerror})", "Check the path.") from error
     # Threads that read references at once shall not each parse the file.
     with _PARSING:
-        return _parsed(path, found.st_mtime_ns, found.st_size)
+        content = _parsed(path, found.st_mtime_ns, found.st_size)
+    if isinstance(content, UnreadableFileError):
+        raise type(content)(content.problem, content.remedy)
+    return content
 
 
 @lru_cache(maxsize=_FILES_KEPT)
-def _parsed(path: Path, _changed: int, _size: int) -> Annotations:
+def _parsed(path: Path, _changed: int, _size: int) -> Annotations | UnreadableFileError:
+    """The content, or why there is none: a thousand pictures shall not each try a broken file again."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFileError(
+        return UnreadableFileError(
             f"{path}: cannot be read as JSON ({error})", "It is truncated or corrupt: copy or export it again."
-        ) from error
+        )
     try:
         return _checked(raw, path.name)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise NotCocoError(
+    except (KeyError, TypeError) as error:
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        return NotCocoError(
             f"{path}: not a COCO file ({what}; wanted the lists images, annotations and categories)",
             "Export the annotations as COCO JSON again.",
-        ) from error
+        )
+    except ValueError as error:
+        return UnreadableFileError(f"{path}: {error}", "Mend it, or export the annotations again.")
 
 
 def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSON holds
@@ -143,20 +152,26 @@ def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSO
 
     Raises:
         KeyError: A table or a value is missing.
-        TypeError: A value is of another kind.
-        ValueError: A picture is listed twice, or an id that no label can be.
+        TypeError: A table is of another kind.
+        ValueError: A value is of another kind, a picture is listed twice, or an id that no label can be.
     """
+    if not isinstance(raw, dict):
+        raise TypeError("it is no object")
     rows = {table: [_row(table, row) for row in _list(raw[table], table)] for table in ("images", "annotations")}
     categories = {_whole(row["id"]): str(row["name"]) for row in _list(raw.get("categories", []), "categories")}
-    by_picture: dict[Any, list[Mapping[str, Any]]] = {row["id"]: [] for row in rows["images"]}
+    by_picture: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows["images"]:
+        if row["id"] in by_picture:
+            raise ValueError(f"two pictures have the id {row['id']!r}, the second of them is {row['file_name']!r}")
+        by_picture[row["id"]] = []
     lost = [row for row in rows["annotations"] if row["image_id"] not in by_picture]
     for row in rows["annotations"]:
         if row["image_id"] in by_picture:
             by_picture[row["image_id"]].append(row)
     pictures: dict[str, Picture] = {}
     for row in rows["images"]:
-        if row["file_name"] in pictures or len(by_picture) < len(rows["images"]):
-            raise ValueError(f"the picture {row['file_name']!r} or its id is listed twice")
+        if row["file_name"] in pictures:
+            raise ValueError(f"the picture {row['file_name']!r} is listed twice")
         pictures[row["file_name"]] = Picture(row["file_name"], _shape(row), tuple(by_picture[row["id"]]))
     used = sorted({_whole(row["category_id"]) for row in rows["annotations"]})
     shift = 1 if used and used[0] == 0 else 0
@@ -183,20 +198,23 @@ def _row(table: str, row: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSO
 
     Raises:
         KeyError: A value is missing.
-        TypeError: No row, or a file name that is no text.
+        TypeError: No row.
+        ValueError: A value of another kind.
     """
     if not isinstance(row, dict):
         raise TypeError(f"a row of {table} is no object")
     wanted = ("id", "file_name") if table == "images" else ("image_id", "category_id")
     for key in wanted:
+        if key not in row:
+            raise KeyError(f"{key} in a row of {table}")
         if not isinstance(row[key], str if key == "file_name" else (int, str)):
-            raise TypeError(f"{key} of a row of {table} is {row[key]!r}")
+            raise ValueError(f"{key} of a row of {table} is {row[key]!r}")
     return row
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON holds
     if not isinstance(value, int):
-        raise TypeError(f"the id of a category is {value!r}, wanted a whole number")
+        raise ValueError(f"the id of a category is {value!r}, wanted a whole number")
     return value
 
 
@@ -224,22 +242,28 @@ def _mask(annotation: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
     box = annotation.get("bbox")
     if not box:
         raise ValueError("it has neither an outline nor a box")
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+    sizes_known = len(_list(box, "bbox")) == 4 and all(abs(value) <= _FARTHEST for value in box)  # no NaN either
+    if not sizes_known or min(box[2:]) < 0:
         raise ValueError(f"its box is {box}, wanted x, y, width, height")
     return box_mask(box, shape)
 
 
 def _polygon(corners: Any, shape: tuple[int, int]) -> Mask:  # noqa: ANN401 - whatever JSON holds
-    points = np.array(corners, np.float64)
-    if points.ndim != 1 or points.size % 2 or points.size < 6 or not np.isfinite(points).all():
-        raise ValueError("a polygon is a flat list of at least three x, y pairs")
+    points = np.array(_list(corners, "a polygon"), np.float64)
+    if points.ndim != 1 or points.size % 2 or points.size < 6:
+        raise ValueError(f"a polygon has {points.size} numbers, wanted a flat list of at least three x, y pairs")
+    if not (np.abs(points) <= _FARTHEST).all():  # NaN is not
+        raise ValueError("a polygon has corners that are no number, or that lie outside any picture")
     return polygon_mask(points.reshape(-1, 2), shape)
 
 
 def _runs(outline: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
     counts, size = outline.get("counts"), outline.get("size")
-    if size is not None and tuple(size) != shape:
+    if size is not None and size != list(shape):
         raise ValueError(f"its run lengths are for {size} pixels, the picture has {list(shape)}")
     if isinstance(counts, str):
         return runs_mask(read_runs(counts), shape)
-    return runs_mask([_whole(count) for count in _list(counts, "counts")], shape)
+    lengths = _list(counts, "counts")
+    if not all(isinstance(length, int) for length in lengths):
+        raise ValueError("its run lengths are no whole numbers")
+    return runs_mask(lengths, shape)

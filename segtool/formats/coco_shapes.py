@@ -59,7 +59,9 @@ def runs_mask(counts: Sequence[int], shape: tuple[int, int]) -> Mask:
     Raises:
         ValueError: A negative length, or lengths that do not add up to the picture.
     """
-    if any(count < 0 for count in counts) or sum(counts) != shape[0] * shape[1]:
+    if any(count < 0 for count in counts):
+        raise ValueError(f"a run length is {min(counts)}")
+    if sum(counts) != shape[0] * shape[1]:
         raise ValueError(f"run lengths add up to {sum(counts)} pixels, the picture has {shape[0] * shape[1]}")
     values = np.arange(len(counts)) % 2 == 1
     by_columns: Mask = np.repeat(values, counts).reshape(shape[1], shape[0])

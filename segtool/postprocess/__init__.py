@@ -2,6 +2,15 @@
 
 from segtool.postprocess.assemble import SliceAssembler, finish_volume
 from segtool.postprocess.components import postprocess
-from segtool.postprocess.decision import Thresholds, activate, decide, own_thresholds
+from segtool.postprocess.decision import Thresholds, activate, decide, own_thresholds, thresholds_for
 
-__all__ = ["SliceAssembler", "Thresholds", "activate", "decide", "finish_volume", "own_thresholds", "postprocess"]
+__all__ = [
+    "SliceAssembler",
+    "Thresholds",
+    "activate",
+    "decide",
+    "finish_volume",
+    "own_thresholds",
+    "postprocess",
+    "thresholds_for",
+]

@@ -9,7 +9,7 @@ from segtool.case import LabelMap
 from segtool.postprocess.components import postprocess
 from segtool.postprocess.decision import Float32Array, Thresholds, activate, decide, is_linear
 from segtool.preprocess import SlicedCase, WindowedCase
-from segtool.resample import resize
+from segtool.resample import on_host, resize
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
@@ -35,12 +35,12 @@ class SliceAssembler:
 
     def add(self, index: int, logits: AnyArray) -> None:
         """Take logits ``(K, h, w)`` of slice ``index``."""
-        place = self._prepared.placement
-        labels = self._prepared.slice_view(self._labels)[index]
+        place = self._prepared.placement(index)
+        labels = self._prepared.view(self._labels, index)
         if self._probabilities is not None:
             native = place.to_native(logits)
             labels[...] = decide(native, self._spec, self._threshold)
-            self._prepared.slice_view(self._probabilities)[:, index] = activate(native, self._spec)
+            self._prepared.view(self._probabilities, index)[...] = activate(native, self._spec)
             return
         # A linear mix of logits on the background's side of a flat border stays on that side: only what the
         # labelled part of the frame can reach needs resampling, a small share of most slices.
@@ -66,6 +66,8 @@ def finish_volume(
 ) -> tuple[LabelMap, npt.NDArray[np.float16] | None]:
     """Label map and, where asked for, probabilities ``(L, *S)`` from a 3D network's blended logits ``(K, D, H, W)``."""
     native = resize(logits, prepared.cropped_shape)
-    labels = prepared.uncrop(decide(native, spec, threshold))
-    probabilities = prepared.uncrop(activate(native, spec).astype(np.float16)) if keep_probabilities else None
+    # On a GPU all of this happens there; a byte a voxel comes back.
+    labels = prepared.uncrop(on_host(decide(native, spec, threshold)))
+    kept = on_host(activate(native, spec).astype(np.float16)) if keep_probabilities else None
+    probabilities = None if kept is None else prepared.uncrop(kept)
     return LabelMap(postprocess(labels, spec.postprocess, False, spec.labels), prepared.geometry), probabilities

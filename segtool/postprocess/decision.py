@@ -1,10 +1,13 @@
 """Which label a voxel gets."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from segtool.errors import UsageError
+from segtool.resample import array_module
 from segtool.spec import ModelSpec
 
 Float32Array = npt.NDArray[np.float32]
@@ -16,15 +19,31 @@ Thresholds = float | Sequence[float]
 
 def activate(logits: Float32Array, spec: ModelSpec) -> Float32Array:
     """Probabilities ``(L, *S)`` of the spec's labels from logits ``(K, *S)``; softmax's background is dropped."""
+    xp = array_module(logits)
     if spec.activation == "sigmoid":
-        return np.asarray(1.0 / (1.0 + np.exp(-logits)), np.float32)
-    shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return np.asarray(shifted[1:] / shifted.sum(axis=0, keepdims=True), np.float32)
+        odds = 1.0 / (1.0 + xp.exp(-logits))
+    else:
+        shifted = xp.exp(logits - logits.max(axis=0, keepdims=True))
+        odds = shifted[1:] / shifted.sum(axis=0, keepdims=True)
+    return cast("Float32Array", xp.asarray(odds, np.float32))
 
 
 def own_thresholds(spec: ModelSpec) -> Thresholds:
     """What the model itself asks for: one threshold, or one a label where any label has its own."""
     return spec.thresholds if any(label.threshold is not None for label in spec.labels) else spec.threshold
+
+
+def thresholds_for(spec: ModelSpec, asked: float | None) -> Thresholds:
+    """What is asked for, for all labels; None means :func:`own_thresholds`.
+
+    Raises:
+        UsageError: Not between 0 and 1.
+    """
+    if asked is None:
+        return own_thresholds(spec)
+    if not 0 < asked < 1:
+        raise UsageError(f"threshold {asked}: not a probability", "Give a number between 0 and 1.")
+    return asked
 
 
 def logit(probability: float) -> float:
@@ -33,7 +52,7 @@ def logit(probability: float) -> float:
 
 
 def decide(logits: Float32Array, spec: ModelSpec, threshold: Thresholds) -> Labels:
-    """Label values ``(*S)`` from logits ``(K, *S)``.
+    """Label values ``(*S)`` from logits ``(K, *S)``, where the logits lie.
 
     Sigmoid: each label where its probability exceeds the threshold, later labels over earlier ones.
 
@@ -44,23 +63,24 @@ def decide(logits: Float32Array, spec: ModelSpec, threshold: Thresholds) -> Labe
     the label costs ``(1 - t) / t`` times as much as missing background: Duda, Hart and Stork, Pattern
     Classification, 2001, chapter 2.)
     """
-    values = np.array([label.value for label in spec.labels], np.uint8)
+    xp = array_module(logits)
+    values = xp.asarray([label.value for label in spec.labels], np.uint8)
     if spec.activation == "sigmoid":
-        labels = np.zeros(logits.shape[1:], np.uint8)
+        labels: Labels = xp.zeros(logits.shape[1:], np.uint8)
         cuts = [threshold] * len(values) if isinstance(threshold, (int, float)) else threshold
-        for channel, value, cut in zip(logits, values, cuts, strict=True):
+        for channel, label, cut in zip(logits, spec.labels, cuts, strict=True):
             # Compare logits with the threshold's logit: no exponential a pixel.
-            labels[channel > np.float32(logit(cut))] = value
+            labels[channel > np.float32(logit(cut))] = label.value
         return labels
-    classes = np.concatenate([np.zeros(1, np.uint8), values])
+    classes = xp.concatenate([xp.zeros(1, np.uint8), values])
     if not isinstance(threshold, (int, float)):
-        shifts = np.array([0.0, *map(logit, threshold)], np.float32)
+        shifts = xp.asarray([0.0, *map(logit, threshold)], np.float32)
         logits = logits - shifts.reshape(-1, *[1] * (logits.ndim - 1))
     elif threshold != 0.5:
         probabilities = activate(logits, spec)
         inside = probabilities.sum(axis=0) > threshold
-        return np.where(inside, values[probabilities.argmax(axis=0)], np.uint8(0))
-    return np.asarray(classes[logits.argmax(axis=0)], np.uint8)
+        return cast("Labels", xp.where(inside, values[probabilities.argmax(axis=0)], np.uint8(0)))
+    return cast("Labels", classes[logits.argmax(axis=0)])
 
 
 def is_linear(spec: ModelSpec, threshold: Thresholds) -> bool:

@@ -8,6 +8,7 @@ from tiny import bright_spec, volume_spec, write_model
 from typer.testing import CliRunner
 
 from segtool import bundled
+from segtool.backends.nvidia import driver
 from segtool.commands import doctor as room
 
 
@@ -124,9 +125,9 @@ def test_two_builds_of_onnxruntime_are_warned_of(installed):
 
 def test_a_gpu_is_listed_with_its_memory_or_its_absence_has_a_reason():
     try:
-        names, cuda = room.cuda_devices()
+        found = driver()
     except OSError as error:
         assert "driver" in str(error)
     else:
-        assert all(name.endswith("GiB") for name in names)
-        assert float(cuda) > 9
+        assert all(str(gpu).endswith("GiB") for gpu in found.gpus)
+        assert float(found.cuda) > 9

@@ -9,13 +9,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from segtool.align import align_labels
 from segtool.case import LabelMap
 from segtool.commands.evaluate import evaluate
 from segtool.errors import GridError, UsageError
 from segtool.geometry import ORIENTATIONS, Geometry
 from segtool.model_file import write_spec
 from segtool.pairing import pair_files
+from segtool.regrid import fit_labels
 from segtool.spec import ModelSpec
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -255,7 +255,7 @@ def test_another_shape_fails_in_one_line(sides):
     picture(references / "a.png", row(0, 1, 1))
     report, code = json_of(*sides)
     assert code == 1
-    assert "1x2 pixels, the reference on 1x3 pixels" in report["cases"][0]["error"]
+    assert "1x2 pixels, the reference 1x3 pixels" in report["cases"][0]["error"]
     assert "\n" not in report["cases"][0]["error"]
 
 
@@ -316,12 +316,25 @@ def test_strict_refuses_to_resample(sides):
     assert "1 mm elsewhere" in report["cases"][0]["error"]
 
 
+def onto_reference(label_map, geometry):
+    return fit_labels(label_map, geometry, names=("prediction", "reference"), where="a", strict=False)
+
+
 def test_grids_that_do_not_overlap_are_refused():
     here = Geometry.of_volume((4, 4, 4), AFFINE)
     far = AFFINE.copy()
     far[0, 3] = 100
-    with pytest.raises(GridError, match="same scan"):
-        align_labels(LabelMap(np.ones((4, 4, 4), np.uint8), Geometry.of_volume((4, 4, 4), far)), here, "a")
+    with pytest.raises(GridError, match=r"a: by its affine the prediction lies outside the reference.*of one patient"):
+        onto_reference(LabelMap(np.zeros((4, 4, 4), np.uint8), Geometry.of_volume((4, 4, 4), far)), here)
+
+
+def test_labels_that_would_all_be_lost_are_refused():
+    near = AFFINE.copy()
+    near[0, 3] = 1
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[3] = 1
+    with pytest.raises(GridError, match="outside the reference"):
+        onto_reference(LabelMap(labels, Geometry.of_volume(labels.shape, near)), Geometry.of_volume((4, 4, 4), AFFINE))
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -341,8 +354,8 @@ def test_a_placeholder_affine_says_nothing_about_the_place(sides, strict):
 def test_a_stack_is_not_a_volume():
     labels = np.ones((2, 3, 4), np.uint8)
     stack = LabelMap(labels, Geometry.of_pixels(labels.shape))
-    with pytest.raises(GridError, match="Save both on one grid"):
-        align_labels(stack, Geometry.of_volume(labels.shape, np.eye(4)), "a")
+    with pytest.raises(GridError, match="on the grid of its reference"):
+        onto_reference(stack, Geometry.of_volume(labels.shape, np.eye(4)))
 
 
 # Pairs

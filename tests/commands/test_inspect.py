@@ -222,6 +222,14 @@ def test_the_layout_of_a_folder_is_named_among_its_cases(tmp_path):
     assert facts(tmp_path)["layout"]["name"] == "coco"
 
 
+def test_a_folder_that_could_be_two_sets_is_called_both(tmp_path):
+    tiny_sets.coco(tmp_path)
+    tiny_sets.brats_h5(tmp_path / "slices")
+    lines = [line for line in run(tmp_path).stdout.splitlines() if line.startswith("layout")]
+    assert [line.split()[1] for line in lines] == ["coco", "brats_h5"]
+    assert facts(tmp_path)["layout"] is None
+
+
 def test_scans_in_no_known_layout_are_not_called_one(tmp_path):
     write_pictures(tmp_path, count=2)
     assert "layout" not in run(tmp_path).stdout
@@ -233,6 +241,12 @@ def test_a_layout_that_is_not_known_or_of_two_folders_is_refused(tmp_path, layou
     folders = [tmp_path] if layout == "xray" else [tmp_path, tmp_path]
     with pytest.raises(UsageError, match=remedy):
         run(*folders, "--layout", layout)
+
+
+def test_a_layout_of_a_file_says_that_it_is_no_folder(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UsageError, match=r"a\.png is no folder.*Give one folder"):
+        run(tmp_path / "a.png", "--layout", "auto")
 
 
 def test_scans_are_seen_where_two_sets_lie_in_one_folder(tmp_path):

@@ -97,6 +97,12 @@ def test_card_finishes_a_run(run: Path):
     assert (run / "card.md").is_file()
 
 
+def test_a_card_is_of_one_fold(tmp_path: Path):
+    (tmp_path / "fold-0").mkdir()
+    with pytest.raises(UsageError, match=r"holds 1 folds\. Give .*fold-0"):
+        invoke(tmp_path, "--card")
+
+
 def test_training_ends_with_the_card_unless_told_not_to(discs: Path, tmp_path: Path):
     recipe = tmp_path / "discs.toml"
     recipe.write_text(RECIPE, encoding="utf-8")

@@ -137,10 +137,13 @@ def test_a_run_without_held_out_cases_gets_its_model_alone(copied: Path):
 
 
 def test_patients_on_two_sides_are_said_plainly(finished: Finished):
-    results = results_of(finished.run) | {"patients_on_two_sides": 7, "split_rule": "by slice"}
+    results = results_of(finished.run) | {"patients_on_two_sides": 7, "patients_leaking": 7, "split_rule": "by slice"}
     card = run_card(RunFolder(finished.run), finished.run / "model.onnx", results)
     assert "**7 patients are on two sides**" in card
     assert "nothing here says how it does on new patients" in card
+    card = run_card(RunFolder(finished.run), finished.run / "model.onnx", results | {"patients_leaking": 0})
+    assert "7 patients are on two sides, none of them among those measured here" in card
+    assert "new patients" not in card
 
 
 def test_where_the_data_lies_is_not_published(finished: Finished):

@@ -150,11 +150,12 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path):
     ("changes", "remedy"),
     [
         ({"images": None}, "images is no list.*Export"),
-        ({"images": [{"id": 1}]}, "no 'file_name'"),
+        ({"images": [{"id": 1}]}, "no file_name in a row of images"),
         ({"images": [{"id": 1, "file_name": "a.png"}]}, "no height and width. Add both"),
         ({"images": [{"id": 1, "file_name": "a.png", "height": 10**6, "width": 10**6}]}, "Correct its height"),
-        ({"images": [{"id": n, "file_name": "a.png"} for n in (1, 2)]}, "listed twice"),
-        ({"annotations": [{"image_id": 1}]}, "no 'category_id'"),
+        ({"images": [{"id": n, "file_name": "a.png"} for n in (1, 2)]}, "'a.png' is listed twice.*Mend it"),
+        ({"images": [{"id": n, "file_name": f"{i}"} for i, n in enumerate((1, 2, 2))]}, "id 2, the second .* is '2'"),
+        ({"annotations": [{"image_id": 1}]}, "no category_id in a row of annotations.*Export"),
         ({"annotations": [{"image_id": 1, "category_id": "core"}]}, "id of a category is 'core'"),
         ({"annotations": [{"image_id": 1, "category_id": -2}]}, "category ids from -2"),
         ({"annotations": [[]]}, "a row of annotations is no object"),
@@ -173,13 +174,19 @@ def test_a_file_that_is_no_coco_is_one_line_with_a_remedy(tmp_path, changes, rem
         ({}, "neither an outline nor a box"),
         ({"bbox": [1, 2, 3]}, "wanted x, y, width, height"),
         ({"bbox": [1, 2, float("nan"), 3]}, "wanted x, y, width, height"),
+        ({"bbox": [3, 3, -2, -2]}, "wanted x, y, width, height"),
+        ({"bbox": [1e308, 0, 1e308, 1]}, "wanted x, y, width, height"),
+        ({"bbox": "1234"}, "bbox is no list"),
+        ({"segmentation": [[-1e308, 0, 1e308, 0, 1e308, 1]]}, "outside any picture"),
+        ({"segmentation": [[1, 1, float("nan"), 1, 4, 3]]}, "no number"),
         ({"segmentation": [[1, 1, 4, 1]]}, "at least three x, y pairs"),
         ({"segmentation": [[1, 1, 4, 1, 4, 3, 1]]}, "at least three x, y pairs"),
         ({"segmentation": [["a"] * 6]}, "annotation 0"),
         ({"segmentation": "5220007"}, "segmentation is no list"),
         ({"segmentation": {"size": [6, 4], "counts": [24]}}, "for \\[6, 4\\] pixels"),
         ({"segmentation": {"size": [4, 6], "counts": [23]}}, "add up to 23 pixels, the picture has 24"),
-        ({"segmentation": {"size": [4, 6], "counts": [25, -1]}}, "add up to"),
+        ({"segmentation": {"size": [4, 6], "counts": [25, -1]}}, "a run length is -1"),
+        ({"segmentation": {"size": 4, "counts": [24]}}, "for 4 pixels"),
         ({"segmentation": {"size": [4, 6], "counts": "X"}}, "end inside a number"),
         ({"segmentation": {"size": [4, 6]}}, "counts is no list"),
     ],
@@ -197,6 +204,22 @@ def test_a_file_that_is_no_json_is_one_line_with_a_remedy(tmp_path, content):
     path = tmp_path / "c.json"
     path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match="again"):
+        read_annotations(path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    source = saved(tmp_path, [{"bbox": [0, 0, 1, 1]}])
+    source.path.write_text(source.path.read_text(), encoding="utf-8-sig")
+    assert read(source).labels.any()
+
+
+def test_a_broken_file_is_not_parsed_for_every_picture_again(tmp_path, monkeypatch):
+    path = tmp_path / "c.json"
+    path.write_text("{")
+    with pytest.raises(UnreadableFileError):
+        read_annotations(path)
+    monkeypatch.setattr("segtool.formats.coco.json.loads", pytest.fail)
+    with pytest.raises(UnreadableFileError, match="truncated or corrupt"):
         read_annotations(path)
 
 

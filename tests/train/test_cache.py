@@ -146,7 +146,7 @@ def test_a_cache_that_would_not_fit_is_refused_after_a_few_cases(
     # A case of 64x64 has 4 bytes of image and 1 of target a pixel: 20480 bytes, so 16 cases more want 327680.
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=327679))
     filled: list[int] = []
-    with pytest.raises(OutputError, match=r"needs about 0.00041 GB of disk.*--cache"):
+    with pytest.raises(OutputError, match=r"needs about 0.41 MB of disk.*--cache"):
         open_cache(tmp_path, items, SPEC, on_item=lambda done, _all: filled.append(done))
     assert filled == [1, 2, 3]
     assert not list(tmp_path.iterdir())

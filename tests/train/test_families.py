@@ -96,6 +96,23 @@ def test_what_computes_nothing_is_taken_out():
     assert len(described.encoder_stages(module)) == 3
 
 
+def test_blocks_that_are_called_with_more_than_features_can_be_taken_out():
+    """An EfficientNet hands each of its blocks a drop rate."""
+    options = {"encoder_name": "efficientnet-b0", "decoder_channels": [8, 8, 4]}
+    described = get_network("unet_encoder", options)
+    with torch.device("meta"):
+        module = described.build(Interface(2, 1, 1))
+        assert module(torch.empty(2, 1, 64, 64)).shape == (2, 1, 64, 64)
+    assert len(described.encoder_stages(module)) == 3
+
+
+def test_an_encoder_that_cannot_be_cut_is_one_line():
+    options = {"encoder_name": "tu-hrnet_w18_small", "decoder_channels": [8, 8, 4]}
+    described = get_network("unet_encoder", options)
+    with torch.device("meta"), pytest.raises(UsageError, match="as many stages as the encoder has"):
+        described.build(Interface(2, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "problem", "remedy"),
     [

@@ -266,6 +266,14 @@ def test_objects_of_pictures_that_the_file_does_not_list_are_told(tmp_path: Path
     assert "annotation 7, picture 99" in line
 
 
+def test_pictures_behind_a_link_to_a_folder_are_missed_and_the_first_line_says_why(tmp_path: Path):
+    tiny_sets.coco_images(tmp_path / "set")
+    (tmp_path / "set" / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"images: a link to a folder is not followed.*Put the folder in its place"):
+        list_items("coco", tmp_path / "set", SPEC)
+
+
 def test_a_picture_without_objects_has_an_empty_mask_and_is_counted(tmp_path: Path):
     tiny_sets.coco(tmp_path)
     content = coco_file(tmp_path)
@@ -381,6 +389,16 @@ def test_brats_names_old_and_new_become_four_channels_with_their_labels(tmp_path
     for index in range(3):
         assert cache.image(index).shape == (4, 10, 8, 6)  # the border of zeros is cropped
         assert cache.target(index).any(axis=(1, 2, 3)).tolist() == [False, False, True]  # ET: 4 then, 3 now
+
+
+def test_visits_under_names_of_one_s_own_stay_together_in_the_brats_layout_and_a_note_says_so(tmp_path: Path):
+    for visit in ("P1_pre", "P1_post", "P2_pre"):
+        write_brats(tmp_path, visit, ("t1", "t1ce", "t2", "flair"), "_", 4)
+    listing = list_items("brats", tmp_path, SPEC_3D)
+    assert [item.patient for item in listing.items] == ["P1", "P1", "P2"]
+    assert "P1_post is no name of BraTS" in listing.notes[0]
+    tiny_sets.brats(tmp_path / "own")
+    assert list_items("brats", tmp_path / "own", SPEC_3D).notes == ()
 
 
 def test_the_misnamed_segmentation_of_brats_2020_is_taken(tmp_path: Path):

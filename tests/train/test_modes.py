@@ -73,6 +73,7 @@ def test_folds_end_with_mean_and_spread(discs: Path, recipe: Path, tmp_path: Pat
         (("-o", "out", "--sweep", "a", "--folds", "2"), "Give one of them"),
         (("-o", "out", "--sweep", "cheng-table1", "--lr", "1"), "Leave that option out"),
         (("-o", "out", "--folds", "2", "--test-fold", "5"), "Give one of them"),
+        (("-o", "out", "--test"), "Leave it out: the card"),
     ],
 )
 def test_what_does_not_go_together_says_so(

@@ -30,6 +30,15 @@ def test_a_run_prints_one_line_an_epoch_and_ends_with_its_folder(discs: Path, tm
     assert len(epochs) == 2
     assert all("val dice" in line and line.removesuffix("  best").endswith("s") for line in epochs)
     assert lines[-1].endswith(str(tmp_path / "run"))
+    assert lines[-1].startswith("done    best validation Dice ")
+
+
+def test_what_chose_the_epoch_is_named(discs: Path, tmp_path: Path):
+    recipe = tmp_path / "discs.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    options = ("--set", "training.monitor=val_loss", "--epochs", "1", "--no-export", "--no-tensorboard")
+    _, out = invoke(str(recipe), "-d", str(discs), "-o", str(tmp_path / "run"), *options)
+    assert out.splitlines()[-1].startswith("done    best validation loss in epoch 1, its Dice ")
 
 
 def test_any_value_of_the_recipe_can_be_set_and_a_flag_goes_before(discs: Path, tmp_path: Path):
@@ -49,6 +58,19 @@ def test_any_value_of_the_recipe_can_be_set_and_a_flag_goes_before(discs: Path, 
 def test_several_devices_are_for_one_training(discs: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="Leave it out with --sweep"):
         train(discs, "cheng-unet", tmp_path, devices=2, folds=2)
+
+
+@pytest.mark.parametrize("option", ["--output", "--cache", "--preview"])
+def test_nothing_is_written_into_the_data(discs: Path, tmp_path: Path, option: str):
+    chosen = {"output": tmp_path, option.removeprefix("--"): discs / "mine"}
+    with pytest.raises(UsageError, match=rf"{option} .*taken for scans. Name a place outside"):
+        train(discs, "cheng-unet", **chosen)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 40])
+def test_a_seed_that_no_generator_takes_is_refused(discs: Path, tmp_path: Path, seed: int):
+    with pytest.raises(UsageError, match=r"training\.seed"):
+        train(discs, "cheng-unet", tmp_path, seed=seed)
 
 
 def test_json_alone_on_stdout(discs: Path, tmp_path: Path):

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import shutil
 import signal
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_cheng import RECIPE
 
-from segtool.errors import DeviceError, MissingDependencyError, UsageError, UserError
+from segtool.atomic import atomic_path
+from segtool.errors import DeviceError, MissingDependencyError, OutputError, UsageError, UserError
 from segtool.spec import ModelSpec
 from segtool_train.data.split import Split
 from segtool_train.frameworks import pl
@@ -215,7 +218,8 @@ def test_a_bar_is_shown_to_a_terminal_and_leaves_nothing_on_stdout(
 @pytest.mark.skipif(find_spec("mlflow") is not None, reason="needs a machine without MLflow")
 def test_mlflow_that_is_missing_is_one_line(discs: Path, tmp_path: Path):
     with pytest.raises(MissingDependencyError, match="pip install mlflow, or leave --mlflow out"):
-        train_run(recipe(), Options(discs, tmp_path, mlflow="somewhere"), quiet)
+        train_run(recipe(), Options(discs, tmp_path / "run", mlflow="somewhere"), quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_stops_early_where_dice_stands_still(discs: Path, tmp_path: Path):
@@ -224,6 +228,8 @@ def test_a_run_stops_early_where_dice_stands_still(discs: Path, tmp_path: Path):
     outcome = train_run(recipe(text, epochs=9), Options(discs, tmp_path), lines.append)
     assert len(outcome.rows) == 2
     assert "no better Dice in 1 epochs" in lines[-1]
+    resumed = train_run(recipe(text, epochs=9), Options(discs, tmp_path, resume=True), quiet)
+    assert resumed.rows == outcome.rows  # the run was at its end
 
 
 def test_a_frozen_encoder_stands_still(discs: Path, tmp_path: Path):
@@ -244,6 +250,68 @@ def test_a_loss_that_is_no_number_stops_the_run(discs: Path, tmp_path: Path):
         train_run(recipe(text), Options(discs, tmp_path), quiet)
 
 
+def test_weights_that_answer_nothing_finite_are_kept_nowhere(discs: Path, tmp_path: Path):
+    """One step an epoch: the loss before it is a number, and all that the step leaves behind is none."""
+    text = RECIPE.replace("lr = 1e-2", 'lr = 1e30\noptimiser = "sgd"').replace("gradient_clip = 5.0", "")
+    with pytest.raises(UserError, match=r"no finite numbers after epoch 1; no epoch had ended.*Lower \[training\] lr"):
+        train_run(recipe(text, batch=20), Options(discs, tmp_path), quiet)
+    assert not (tmp_path / "last.ckpt").exists()
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_is_safe(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fill_the_disk(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            monkeypatch.setattr("segtool_train.recorder.Recorder._checkpoint", full)
+
+    def full(_recorder: object, _trainer: object) -> None:
+        with atomic_path(tmp_path / "last.ckpt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"last.ckpt: cannot be .*is the last good state.*go on with --resume"):
+        train_run(recipe(), Options(discs, tmp_path), fill_the_disk)
+    monkeypatch.undo()
+    assert len(train_run(recipe(), Options(discs, tmp_path, resume=True), quiet).rows) == 2
+
+
+def test_weights_that_find_no_room_are_one_line(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_tensors: object, _path: Path) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("segtool_train.run_folder.save_file", full)
+    with pytest.raises(OutputError, match=r"best.safetensors: cannot be written .*or name another folder"):
+        train_run(recipe(), Options(discs, tmp_path), quiet)
+
+
+def test_a_short_last_window_of_accumulation_weighs_as_much_as_a_whole_one(discs: Path, tmp_path: Path):
+    """Three batches an epoch are a window of 2 and one of 1, or one of 3 that is shorter than its 4."""
+    plain = {"schedule": {"name": "constant"}, "optimiser": "sgd", "epochs": 1, "ema_decay": None, "lr": 1.0}
+    states = []
+    for accumulate in (3, 4):
+        wanted = recipe(accumulate=accumulate, **plain)
+        train_run(wanted, Options(discs, tmp_path / str(accumulate), tensorboard=False), quiet)
+        states.append(load_file(tmp_path / str(accumulate) / "best.safetensors"))
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key])
+
+
+MISFITS = {
+    "a misspelt encoder": (ENCODER.replace("mobilenet_v2", "mobilenet_v22"), {}, "Name one of segmentation-models"),
+    "weights that are not there": (RECIPE, {"init": Path("nowhere.pt")}, "Give a .safetensors file"),
+    "weights of no encoder": (ENCODER, {"encoder_weights": Path("nowhere.pt")}, "Give a .safetensors file"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_is_noticed_before_the_data_is_read(tmp_path: Path, misfit: str):
+    text, chosen, remedy = MISFITS[misfit]
+    with pytest.raises(UsageError, match=remedy):
+        train_run(recipe(text), Options(tmp_path / "no data", tmp_path / "run", **chosen), quiet)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_used_folder_is_not_overwritten(discs: Path, run: Path):
     with pytest.raises(UsageError, match="--resume"):
         train_run(recipe(epochs=3), Options(discs, run), quiet)
@@ -255,7 +323,10 @@ def test_resuming_with_another_recipe_is_refused(discs: Path, run: Path):
 
 
 def test_an_interruption_stays_one_and_can_be_resumed(discs: Path, tmp_path: Path):
+    said: list[str] = []
+
     def interrupt(line: str) -> None:
+        said.append(line)
         if line.startswith("epoch 1/"):
             signal.raise_signal(signal.SIGINT)
 
@@ -265,6 +336,7 @@ def test_an_interruption_stays_one_and_can_be_resumed(discs: Path, tmp_path: Pat
             train_run(recipe(), Options(discs, tmp_path / "run"), interrupt)
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning ignores a second one
+    assert said[-1] == "stop    interrupted in epoch 1; --resume goes on from the last checkpoint"
     outcome = train_run(recipe(), Options(discs, tmp_path / "run", resume=True), quiet)
     assert [row["epoch"] for row in outcome.rows] == [1, 2]
 

@@ -202,6 +202,13 @@ def test_a_split_by_slice_says_how_many_patients_leak(discs: Path, cache: Path, 
     assert leaking > 0
     (line,) = [line for line in gathered.describe() if line.startswith("leak")]
     assert f"{leaking} of 10 patients lie on two sides" in line
+    # The official fold holds whole patients.
+    assert line.endswith("scores of validation are too good")
+    assert any("no test patient leaks" in line for line in gathered.describe())
+    both = recipe(data__split={"by": "slice", "test": 0.4, "validation": 0.5})
+    lines = gather(both, RunFolder(tmp_path / "run"), discs, quiet, cache=cache).describe()
+    assert any(line.endswith("scores of validation and of test are too good") for line in lines)
+    assert not any("no test patient leaks" in line for line in lines)
     by_patient = gather(recipe(), RunFolder(tmp_path / "run"), discs, quiet, cache=cache)
     assert not [line for line in by_patient.describe() if line.startswith("leak")]
 

@@ -5,11 +5,14 @@ import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from segtool.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from segtool_train.training import Outcome
 
 
 def train(
@@ -99,6 +102,7 @@ def train(
         from segtool_train.modes import Request, run_mode
         from segtool_train.overrides import parse_settings
         from segtool_train.training import Options, train_run
+        from segtool_train.training_set import require_outside
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"segtool", "segtool_train"}:
             raise
@@ -112,6 +116,7 @@ def train(
     parts = choice_of_test(by=split, test_fold=test_fold, file=split_file, folds=folds)
     if output is None and preview is None:
         raise UsageError("--output is missing", "Name the folder of the run.")
+    require_outside(data, {"--output": output, "--cache": cache, "--preview": preview})
     options = Options(
         data,
         output or Path(),
@@ -133,12 +138,15 @@ def train(
     finisher = partial(finish, learn=learn, device="cpu" if device == "cpu" else "auto", log=log)
     overrides = {**parse_settings(settings or ()), **parts, **given}
     request = Request(recipe, overrides, options, log, finisher if export else None)
+    if test and sweep is None:
+        raise UsageError("--test is for --sweep", "Leave it out: the card of a run has its test figures.")
     if not (preview is None and sweep is None and folds is None):
         if devices not in (None, 1):
             raise UsageError("--devices is for one training", "Leave it out with --sweep, --folds and --preview.")
         _end(run_mode(request, preview=preview, sweep=sweep, folds=folds, test=test), json_output)
         return
-    outcome = train_run(request.read({}), options, log)
+    chosen = request.read({})
+    outcome = train_run(chosen, options, log)
     if not outcome.first:
         return
     facts = finisher(options.run) if export else {}
@@ -152,9 +160,7 @@ def train(
         }
         _print(json.dumps(result))
     else:
-        dice = _finite(outcome.best_dice)
-        reached = "no validation Dice, weights of" if dice is None else f"best validation Dice {dice:.4f} in"
-        _print(f"done    {reached} epoch {outcome.best_epoch}   {output}")
+        _print(f"done    {_reached(outcome, chosen.training.monitor)}   {output}")
 
 
 def _end(facts: dict[str, Any], json_output: bool) -> None:
@@ -163,6 +169,15 @@ def _end(facts: dict[str, Any], json_output: bool) -> None:
         _print(json.dumps(facts))
     if facts.get("failed"):
         raise typer.Exit(1)
+
+
+def _reached(outcome: "Outcome", monitor: str) -> str:
+    dice, epoch = _finite(outcome.best_dice), outcome.best_epoch
+    if dice is None:
+        return f"no validation Dice, weights of epoch {epoch}"
+    if monitor == "val_loss":
+        return f"best validation loss in epoch {epoch}, its Dice {dice:.4f}"
+    return f"best validation Dice {dice:.4f} in epoch {epoch}"
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from segtool.atomic import atomic_path
 from segtool_train.history import Row
@@ -38,6 +39,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
             line(axes, column, column.removeprefix(f"{prefix}_"), 1.0)
         axes.set_ylabel(f"validation {name}")
     panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels:
         axes.grid(alpha=0.3)
     for axes in panels[:2]:

@@ -1,6 +1,7 @@
 """The loop's content, step by step, as a LightningModule."""
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from segtool.spec import ModelSpec
 from segtool_train.augment import augment
 from segtool_train.data.dataset import Batch
 from segtool_train.encoder import Encoder
-from segtool_train.failures import LossNotFiniteError
+from segtool_train.failures import LossNotFiniteError, NetworkNotFiniteError
 from segtool_train.frameworks import pl
 from segtool_train.losses import get_loss
 from segtool_train.optimisation import make_optimiser, make_plateau, make_schedule
@@ -137,7 +138,12 @@ class SegmentationModule(pl.LightningModule):
             loss = self._loss(logits.float(), target)
         self._losses.append(loss.detach())
         self._unchecked = loss.detach(), batch_idx, batch.samples
-        return loss
+        return loss * self._share_of_window(batch_idx)
+
+    def _share_of_window(self, batch: int) -> float:
+        """What Lightning's division by ``accumulate`` must be mended by: an epoch's last window may be shorter."""
+        accumulate, batches = self._recipe.training.accumulate, int(self.trainer.num_training_batches)
+        return accumulate / min(accumulate, batches - batch // accumulate * accumulate)
 
     def _require_finite(self) -> None:
         """Look at the last batch's loss: later than it is made, as a GPU would have to stand still for it."""
@@ -186,10 +192,14 @@ class SegmentationModule(pl.LightningModule):
 
         Raises:
             LossNotFiniteError: The last loss is NaN or infinite.
+            NetworkNotFiniteError: The weights are, or what they answer. Nothing of the epoch must be kept then.
         """
         self._require_finite()
         losses = exchange(float(torch.stack(self._losses).mean()))
         scores = self._take_scores()
+        finite = scores is None or math.isfinite(scores.loss)
+        if not (finite and all(bool(torch.isfinite(weight).all()) for weight in self.kept.parameters())):
+            raise NetworkNotFiniteError(self.current_epoch + 1)
         if self._plateau is not None and scores is not None:
             self._plateau.step(scores.goodness(self._recipe.training.monitor))
         return sum(losses) / len(losses), scores

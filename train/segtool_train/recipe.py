@@ -102,7 +102,7 @@ class ScheduleRecipe(_Part):
         warmup: Share of all steps in which ``onecycle`` rises.
         power: Of ``poly``, which falls to 0 as (1 - share of the steps done) to this power.
         factor: Of ``plateau``.
-        patience: Epochs without an improvement before ``plateau`` acts.
+        patience: Epochs in a row without an improvement that ``plateau`` bears; it acts on the next one.
         floor: Lowest rate of ``cosine`` and ``plateau``.
     """
 
@@ -159,7 +159,7 @@ class TrainingRecipe(_Part):
     encoder_lr: Annotated[float, Field(gt=0)] | None = None
     foreground_patches: Share = 0.5
     copies: Count = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class InferenceRecipe(_Part):
@@ -217,14 +217,22 @@ def find_recipe(name_or_path: str) -> Path:
     Raises:
         UsageError: Neither.
     """
-    shipped = shipped_recipes()
+    return find_toml("recipe", name_or_path, shipped_recipes())
+
+
+def find_toml(what: str, name_or_path: str, shipped: Mapping[str, Path]) -> Path:
+    """One of the ``shipped`` files by name, or a path ending in ``.toml``.
+
+    Raises:
+        UsageError: Neither; the line calls it ``what``.
+    """
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
     if path.suffix == ".toml" and path.is_file():
         return path
     raise UsageError(
-        f"recipe {name_or_path!r} is neither shipped nor a .toml file",
+        f"{what} {name_or_path!r} is neither shipped nor a .toml file",
         f"Name one of {', '.join(shipped)}, or give a path that ends in .toml.",
     )
 

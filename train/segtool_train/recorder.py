@@ -60,6 +60,15 @@ class Recorder(pl.Callback):
         """From the checkpoint."""
         self.history = History(**state_dict)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """A run that had stopped early is at its end when it is resumed, too."""
+        trainer.should_stop = self._should_stop
+
+    @property
+    def _should_stop(self) -> bool:
+        stopping = self._training.early_stopping
+        return stopping is not None and self.history.stale >= stopping.patience
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch; validation has run."""
         assert isinstance(pl_module, SegmentationModule)
@@ -75,7 +84,7 @@ class Recorder(pl.Callback):
         stopping = self._training.early_stopping
         goodness = None if scores is None else scores.goodness(self._training.monitor)
         is_best = self.history.add(row, goodness, stopping.min_delta if stopping else 0.0)
-        stop = stopping is not None and self.history.stale >= stopping.patience
+        stop = self._should_stop
         last = stop or epoch == self._training.epochs
         if trainer.is_global_zero:
             self._write(pl_module, row, is_best, last)
@@ -144,7 +153,9 @@ def _finite(scores: dict[str, float]) -> dict[str, float | None]:
 def _line(row: Row, epochs: int, is_best: bool, *, validated: bool) -> str:
     validation = ""
     if validated:
-        dice = [f"{k.removeprefix('val_dice_')} {v:.4f}" for k, v in row.items() if k.startswith("val_dice_")]
+        by_class = {k.removeprefix("val_dice_"): v for k, v in row.items() if k.startswith("val_dice_")}
+        # Some sets number their classes.
+        dice = [f"{f'class {k}' if k.isdigit() else k} {v:.4f}" for k, v in by_class.items()]
         validation = "  ".join([f"  val loss {row['val_loss']:.4f}", f"val dice {row['val_dice']:.4f}", *dice])
     return (
         f"epoch {int(row['epoch'])}/{epochs}  loss {row['train_loss']:.4f}{validation}"

@@ -107,9 +107,16 @@ class RunFolder:
         return ModelSpec.from_json(self.spec_file.read_bytes(), str(self.spec_file))
 
     def write_best(self, state: dict[str, torch.Tensor], spec: ModelSpec) -> None:
-        """Store the best weights and what they promise."""
+        """Store the best weights and what they promise.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
         with atomic_path(self.best_file) as temporary:
-            save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
+            try:
+                save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
+            except SafetensorError as error:  # what the library makes of a full disk
+                raise OSError(str(error)) from error
         write_text(self.spec_file, json.dumps(json.loads(spec.to_json()), indent=1, ensure_ascii=False) + "\n")
 
     def read_best(self) -> dict[str, torch.Tensor]:

@@ -75,6 +75,8 @@ class MLflow:
     Raises:
         MissingDependencyError: mlflow is not installed.
         UsageError: The server does not answer.
+
+    Nothing is written before the first row, so that what goes wrong earlier leaves no empty run there.
     """
 
     def __init__(self, uri: str, recipe: Recipe, name: str) -> None:
@@ -90,10 +92,10 @@ class MLflow:
         try:
             mlflow.set_tracking_uri(uri)
             mlflow.set_experiment("segtool")
-            mlflow.start_run(run_name=name)
-            mlflow.log_params({"recipe": recipe.name, **recipe.training.model_dump(mode="json")})
         except self._failure as error:
             raise UsageError(f"--mlflow {uri}: no run can be started ({error})", "Check the address.") from error
+        self._name, self._started = name, False
+        self._parameters = {"recipe": recipe.name, **recipe.training.model_dump(mode="json")}
 
     def add(self, row: Row) -> None:
         """One metric a column.
@@ -102,6 +104,10 @@ class MLflow:
             UsageError: The server does not answer any more.
         """
         try:
+            if not self._started:
+                self._mlflow.start_run(run_name=self._name)
+                self._started = True
+                self._mlflow.log_params(self._parameters)
             self._mlflow.log_metrics(_numbers(row), step=int(row["epoch"]))
         except self._failure as error:
             raise UsageError(
@@ -111,4 +117,5 @@ class MLflow:
 
     def close(self) -> None:
         """End the run."""
-        self._mlflow.end_run()
+        if self._started:
+            self._mlflow.end_run()

@@ -107,11 +107,12 @@ def fit(
         try:
             trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
         except SIGTERMException as stop:
-            log(f"stop    told to end in epoch {trainer.current_epoch + 1}; --resume goes on from the last checkpoint")
+            log(f"stop    told to end in epoch {trainer.current_epoch + 1}{_way_on(run)}")
             raise SystemExit(TERMINATED) from stop
         except SystemExit as stop:
             # Lightning turns an interruption into exit code 1, without a word.
             if trainer.interrupted:
+                log(f"stop    interrupted in epoch {trainer.current_epoch + 1}{_way_on(run)}")
                 raise KeyboardInterrupt from stop
             raise
         except Exception as error:
@@ -119,3 +120,7 @@ def fit(
             if explained is None:
                 raise
             raise explained from error
+
+
+def _way_on(run: RunFolder) -> str:
+    return "; --resume goes on from the last checkpoint" if run.last_file.exists() else "; nothing is kept of it yet"

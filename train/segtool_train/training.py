@@ -15,7 +15,7 @@ from segtool.errors import UsageError
 from segtool.spec import ModelSpec
 from segtool_train.data.dataset import TrainingSamples, WholeSamples, loader
 from segtool_train.data.split import Split
-from segtool_train.encoder import find_encoder
+from segtool_train.encoder import Encoder, find_encoder
 from segtool_train.frameworks import pl
 from segtool_train.initial import fill_network
 from segtool_train.meter import Meter
@@ -104,6 +104,9 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     run = RunFolder(options.run)
     _require_sense(recipe, options, processes)
     checkpoint = _checkpoint(run, options.resume, recipe)
+    # What can be refused without the data comes before them: to fill a cache may take hours.
+    network, encoder = _network(recipe, options, fill=checkpoint is None)
+    trackers = _trackers(recipe, run, options) if processes.first else []
     with processes.first_one_first():
         gathered = gather(
             recipe,
@@ -115,13 +118,15 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
             skip_broken=options.skip_broken,
             resumed=checkpoint is not None,
         )
-    module = _module(recipe, gathered, options, fill=checkpoint is None)
+    module = _module(recipe, gathered, network, encoder)
+    if options.compile:
+        module.compile_networks()
     loaders = _loaders(recipe, gathered, options.workers, processes)
     if processes.first:
         _write_start(run, recipe, gathered, options, anew=checkpoint is None)
     _log_start(recipe, processes, gathered, log)
     spec = _with_provenance(recipe, gathered.split)
-    meter, trackers = Meter(), _trackers(recipe, run, options) if processes.first else []
+    meter = Meter()
     recorder = Recorder(run, recipe.training, spec, log, meter, trackers)
     bar = [EpochBar()] if processes.first and EpochBar.wanted() else []
     try:
@@ -151,6 +156,7 @@ def _require_sense(recipe: Recipe, options: Options, processes: Processes) -> No
         raise UsageError("--precision fp16 needs a GPU", "Take --precision bf16 or fp32.")
     if options.init is not None and options.encoder_weights is not None:
         raise UsageError("--init fills the encoder, too", "Leave --encoder-weights out.")
+    processes.share(recipe.training.batch)
 
 
 def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
@@ -224,28 +230,34 @@ def _trackers(recipe: Recipe, run: RunFolder, options: Options) -> list[Tracker]
     return trackers
 
 
-def _module(recipe: Recipe, gathered: TrainingSet, options: Options, fill: bool) -> SegmentationModule:
-    """The network, filled with earlier weights where ``fill``, inside its loop."""
-    training = recipe.training
-    pl.seed_everything(training.seed, verbose=False)
+def _network(recipe: Recipe, options: Options, fill: bool) -> tuple[nn.Module, Encoder | None]:
+    """The network, filled with earlier weights where ``fill``, and its encoder.
+
+    Raises:
+        UsageError: It cannot be built, or weights do not fit it.
+    """
+    pl.seed_everything(recipe.training.seed, verbose=False)
     described = get_network(recipe.network.name, recipe.network.options)
     network = described.build(Interface.of(recipe.spec))
     if fill and options.init is not None:
         fill_network(network, options.init)
     elif fill:
         described.load_pretrained(network, options.encoder_weights)
+    return network, find_encoder(described, network, recipe.training)
+
+
+def _module(recipe: Recipe, gathered: TrainingSet, network: nn.Module, encoder: Encoder | None) -> SegmentationModule:
+    """The network inside its loop."""
+    training = recipe.training
     batches = math.ceil(len(gathered.shuffle(recipe)) / training.batch)
-    module = SegmentationModule(
+    return SegmentationModule(
         network,
-        find_encoder(described, network, training),
+        encoder,
         recipe,
         math.ceil(batches / training.accumulate) * training.epochs,
         [sample.item for sample in gathered.cache.samples],
         gathered.groups,
     )
-    if options.compile:
-        module.compile_networks()
-    return module
 
 
 def _loaders(recipe: Recipe, gathered: TrainingSet, workers: int, processes: Processes) -> tuple[Any, Any]:

@@ -80,8 +80,13 @@ class TrainingSet:
             patients = {*self.split.train_patients, *self.split.validation_patients, *self.split.test_patients}
             lines.append(
                 f"leak    {leaking} of {len(patients)} patients lie on two sides, as the split is by slice: "
-                "all scores of this run are too good"
+                f"scores of {' and of '.join(self.split.leaks)} are too good"
             )
+            if self.split.test and "test" not in self.split.leaks:
+                lines.append(
+                    "note    no test patient leaks, as the test part holds whole patients; "
+                    "[data.split] test = 0.2 in place of its choice parts them by slice, too"
+                )
         empty = [sum(not self.cache.samples[i].labelled for i in side) for side in (self.train, self.validation)]
         if any(empty):
             lines.append(
@@ -143,6 +148,24 @@ def gather(
     gathered = TrainingSet(usable, split, filled, train, validation)
     _require_samples(gathered, validates)
     return gathered
+
+
+def require_outside(data: Path, places: Mapping[str, Path | None]) -> None:
+    """Refuse to write into the set, whose next listing would take label maps and pictures for scans.
+
+    Args:
+        data: Folder of the set.
+        places: What will be written, by the option that names it; None where it is not given.
+
+    Raises:
+        UsageError: One of them lies in ``data``.
+    """
+    for option, place in places.items():
+        if place is not None and place.resolve().is_relative_to(data.resolve()):
+            raise UsageError(
+                f"{option} {place}: lies in the data ({data}), where its files would be taken for scans",
+                "Name a place outside.",
+            )
 
 
 def _require_writable(folder: Path) -> None:

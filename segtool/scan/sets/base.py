@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from segtool.case import UNNAMED, CaseSource
+from segtool.errors import UsageError
 from segtool.formats import suffix_of
 from segtool.scan.found import Problem
 from segtool.scan.names import folder_role, natural_key
@@ -96,6 +97,11 @@ class Tree:
         return tuple(sorted(self._walk(), key=natural_key))
 
     @cached_property
+    def links(self) -> tuple[str, ...]:
+        """The links to folders at the top, where sets have them; :attr:`files` passes them over."""
+        return tuple(sorted(path.name for path in self.root.iterdir() if path.is_symlink() and path.is_dir()))
+
+    @cached_property
     def known(self) -> frozenset[str]:
         """:attr:`files`, to look one up."""
         return frozenset(self.files)
@@ -138,6 +144,11 @@ class Layout(Protocol):
             UsageError: The folder is not of this layout.
         """
         ...
+
+
+def not_in(layout: str, tree: Tree, wants: str, remedy: str) -> UsageError:
+    """The error of a folder that is not in ``layout``."""
+    return UsageError(f"{tree.root}: layout {layout!r} wants {wants}", remedy)
 
 
 def only_channel(spec: ModelSpec | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from segtool.case import CaseSource, Source
 from segtool.scan.names import ChannelNames, reference_base
 from segtool.scan.sets.base import Item, Listing, Recognition, Tree
-from segtool.scan.sets.scanned import bare_name, labelled
+from segtool.scan.sets.scanned import bare_name, labelled, person_of
 from segtool.spec import ModelSpec
 
 # BraTS-GLI-00005-001 is the second scan of patient 00005 and Brats18_TCIA01_131_1 the first of TCIA01_131;
@@ -16,6 +16,7 @@ _VISITS = (
     re.compile(r"(BraTS1[5-9]_.+)_\d+", re.IGNORECASE),
     re.compile(r"(BraTS_(?:2013|TCIA)_pat\d+)_\d+", re.IGNORECASE),
 )
+_PATIENT = re.compile(r"BraTS20_.+", re.IGNORECASE)
 _GRADES = ("HGG", "LGG")
 _WANTED = {"t1", "t1ce", "t2", "flair"}
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -41,13 +42,16 @@ def recognise(tree: Tree) -> Recognition | None:
 def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """One item a case; visits of one patient stay together, and the grade is the group where folders tell it."""
     cases, broken = labelled(tree.root, spec, _misnamed)
-    items = (Item(case, patient_of(bare_name(case.name)), _grade(case.name)) for case in cases)
-    return Listing(tuple(items), (), tuple(broken))
+    names = [bare_name(case.name) for case in cases]
+    items = (Item(case, patient_of(name), _grade(case.name)) for case, name in zip(cases, names, strict=True))
+    other = [name for name in names if not any(one.fullmatch(name) for one in (*_VISITS, _PATIENT))]
+    notes = [f"{name} is no name of BraTS: such a name is taken for a patient, but for a visit" for name in other[:1]]
+    return Listing(tuple(items), tuple(notes), tuple(broken))
 
 
 def patient_of(name: str) -> str:
-    """The patient of a case by its BraTS name; a name of another kind is the patient's own."""
-    return next((match[1] for pattern in _VISITS if (match := pattern.fullmatch(name))), name)
+    """The patient of a case by its BraTS name; a name of another kind is the patient's own, but for the visit."""
+    return next((match[1] for pattern in _VISITS if (match := pattern.fullmatch(name))), person_of(name))
 
 
 def _misnamed(case: CaseSource) -> Source | None:

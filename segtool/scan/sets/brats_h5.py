@@ -3,8 +3,7 @@
 import re
 
 from segtool.case import UNNAMED, CaseSource, Source
-from segtool.errors import UsageError
-from segtool.scan.sets.base import Item, Listing, Recognition, Tree, unique_stems
+from segtool.scan.sets.base import Item, Listing, Recognition, Tree, not_in, unique_stems
 from segtool.spec import ModelSpec
 
 _SLICE = re.compile(r"(?:.*/)?(volume_\d+)_slice_\d+\.h5", re.IGNORECASE)
@@ -26,10 +25,7 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:  # noqa: ARG001 -
     """
     found = _slices(tree)
     if not found:
-        raise UsageError(
-            f"{tree.root}: layout 'brats_h5' wants files volume_V_slice_S.h5, none is there",
-            "Give the folder that holds them.",
-        )
+        raise not_in("brats_h5", tree, "files volume_V_slice_S.h5, none is there", "Give the folder that holds them.")
     names = unique_stems(list(found))
     items = []
     for name, (file, volume) in zip(names, found.items(), strict=True):

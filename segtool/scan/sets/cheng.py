@@ -6,7 +6,7 @@ from pathlib import Path
 from segtool.case import CaseSource, Source
 from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
-from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, only_channel
+from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, not_in, only_channel
 from segtool.spec import ModelSpec
 
 _INDEX = "index.csv"
@@ -35,8 +35,10 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """
     folder, index = tree.root, tree.root / _INDEX
     if not index.is_file():
-        raise UsageError(
-            f"{folder}: layout 'cheng' wants images/, masks/ and index.csv, and index.csv is missing",
+        raise not_in(
+            "cheng",
+            tree,
+            "images/, masks/ and index.csv, and index.csv is missing",
             'Give the folder that holds it, or take [data] layout = "folder" in the recipe.',
         )
     images, masks = _pictures(folder / "images"), _pictures(folder / "masks")

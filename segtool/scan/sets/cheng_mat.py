@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from segtool.case import CaseSource, Source
 from segtool.errors import UsageError
-from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, only_channel, unique_stems
+from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, not_in, only_channel, unique_stems
 from segtool.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """
     files = _files(tree)
     if not files:
-        raise UsageError(
-            f"{tree.root}: layout 'cheng_mat' wants files 1.mat, 2.mat, ... with a struct cjdata, none is there",
+        raise not_in(
+            "cheng_mat",
+            tree,
+            "files 1.mat, 2.mat, ... with a struct cjdata, none is there",
             "Give the folder into which the set was unpacked.",
         )
     known: dict[str, _Slice] = {}

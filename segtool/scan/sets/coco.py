@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from segtool.case import CaseSource, Source
-from segtool.errors import UnreadableFileError, UsageError
+from segtool.errors import UnreadableFileError
 from segtool.formats import SUFFIXES, suffix_of
 from segtool.formats.coco import FILE_NAME, Annotations, NotCocoError, Picture, read_annotations
 from segtool.scan.sets.base import (
@@ -16,6 +16,7 @@ from segtool.scan.sets.base import (
     Tree,
     fold_of,
     line,
+    not_in,
     only_channel,
     unique_stems,
 )
@@ -69,10 +70,15 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
         notes += _of_categories(file, content, spec)
         broken += _collect(tree, file, content, found)
     if not found and not broken:
-        raise UsageError(
-            f"{tree.root}: layout 'coco' wants {FILE_NAME}, or a COCO file in annotations/, none is there",
+        raise not_in(
+            "coco",
+            tree,
+            f"{FILE_NAME}, or a COCO file in annotations/, none is there",
             "Export the annotations as COCO JSON.",
         )
+    if broken and tree.links:
+        # Most likely the pictures lie there; in front, where a single line is shown.
+        broken.insert(0, line(tree.links[0], "a link to a folder is not followed", "Put the folder in its place."))
     notes += _of_pictures(tree, found)
     return Listing(tuple(_items(tree, found, spec)), tuple(notes), tuple(broken), patients_known=False)
 

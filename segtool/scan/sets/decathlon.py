@@ -1,8 +1,7 @@
 """A task of the Medical Segmentation Decathlon: 4D images in ``imagesTr/``, listed by ``dataset.json``."""
 
-from segtool.errors import UsageError
 from segtool.scan.dataset_json import FILE_NAME
-from segtool.scan.sets.base import Listing, Recognition, Tree, line
+from segtool.scan.sets.base import Listing, Recognition, Tree, line, not_in
 from segtool.scan.sets.numbered import IMAGES, find_tasks, list_task, only_task, read_json, to_listing, training_files
 from segtool.spec import ModelSpec
 
@@ -29,8 +28,10 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     content = None if task is None else read_json(tree, task)
     listed = training_files(content)
     if task is None or not listed:
-        raise UsageError(
-            f"{tree.root}: layout 'decathlon' wants imagesTr/, labelsTr/ and a {FILE_NAME} that lists training files",
+        raise not_in(
+            "decathlon",
+            tree,
+            f"imagesTr/, labelsTr/ and a {FILE_NAME} that lists training files",
             "Give the folder of the task, or copy its dataset.json again.",
         )
     cases, broken = list_task(tree, task, spec)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from segtool.case import CaseSource, Source
-from segtool.errors import UnreadableFileError, UsageError
+from segtool.errors import UnreadableFileError
 from segtool.formats import suffix_of
 from segtool.formats.hdf5 import Hdf5Format
 from segtool.formats.hdf5_find import IMAGE_NAMES, MASK_NAMES
@@ -18,6 +18,7 @@ from segtool.scan.sets.base import (
     Tree,
     fold_of,
     line,
+    not_in,
     only_channel,
     place_of,
     unique_stems,
@@ -75,9 +76,8 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """
     files = _files(tree)
     if not files:
-        raise UsageError(
-            f"{tree.root}: layout 'hdf5_xy' wants HDF5 files with images and masks, none is there",
-            "Give the folder that holds them.",
+        raise not_in(
+            "hdf5_xy", tree, "HDF5 files with images and masks, none is there", "Give the folder that holds them."
         )
     broken: list[str] = []
     pairs = _pairs(files)

@@ -1,9 +1,8 @@
 """Pictures in ``images/`` and their masks in ``masks/``, under equal names or with ``_mask`` behind."""
 
-from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
 from segtool.scan.names import folder_role
-from segtool.scan.sets.base import Listing, Recognition, Tree
+from segtool.scan.sets.base import Listing, Recognition, Tree, not_in
 from segtool.scan.sets.scanned import by_folders, labelled
 from segtool.spec import ModelSpec
 
@@ -19,8 +18,10 @@ def recognise(tree: Tree) -> Recognition | None:
 def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """One item an image; patients are folders below ``images/``, folds ``train/``, ``valid/`` and ``test/``."""
     if _folders(tree) is None:
-        raise UsageError(
-            f"{tree.root}: layout 'images_masks' wants pictures in images/ and masks/ side by side",
+        raise not_in(
+            "images_masks",
+            tree,
+            "pictures in images/ and masks/ side by side",
             'Name the two folders so, or take [data] layout = "folder".',
         )
     return by_folders(tree.root, *labelled(tree.root, spec))

@@ -2,8 +2,7 @@
 
 import re
 
-from segtool.errors import UsageError
-from segtool.scan.sets.base import Listing, Recognition, Tree
+from segtool.scan.sets.base import Listing, Recognition, Tree, not_in
 from segtool.scan.sets.scanned import bare_name, labelled, of_patients
 from segtool.spec import ModelSpec
 
@@ -22,8 +21,10 @@ def recognise(tree: Tree) -> Recognition | None:
 def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """One item a slice. Its patient is the name up to the date, so that two dates of a patient stay together."""
     if recognise(tree) is None:
-        raise UsageError(
-            f"{tree.root}: layout 'kaggle_3m' wants TCGA_xx_xxxx_date_N.tif beside ..._N_mask.tif, none is there",
+        raise not_in(
+            "kaggle_3m",
+            tree,
+            "TCGA_xx_xxxx_date_N.tif beside ..._N_mask.tif, none is there",
             "Give the folder that holds the patients' folders.",
         )
     cases, broken = labelled(tree.root, spec)

@@ -2,10 +2,9 @@
 
 import re
 
-from segtool.errors import UsageError
 from segtool.scan.dataset_json import FILE_NAME
 from segtool.scan.sets import decathlon
-from segtool.scan.sets.base import Listing, Recognition, Tree
+from segtool.scan.sets.base import Listing, Recognition, Tree, not_in
 from segtool.scan.sets.numbered import IMAGES, find_tasks, list_task, only_task, read_json, to_listing
 from segtool.spec import ModelSpec
 
@@ -35,8 +34,10 @@ def list_items(tree: Tree, spec: ModelSpec | None) -> Listing:
     """
     task = only_task(tree)
     if task is None:
-        raise UsageError(
-            f"{tree.root}: layout 'nnunet' wants imagesTr/ and labelsTr/, imagesTr/ is missing",
+        raise not_in(
+            "nnunet",
+            tree,
+            "imagesTr/ and labelsTr/, imagesTr/ is missing",
             "Give the folder of the data set below nnUNet_raw.",
         )
     return to_listing(*list_task(tree, task, spec), read_json(tree, task), spec)

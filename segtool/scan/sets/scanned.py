@@ -67,7 +67,7 @@ def by_folders(folder: Path, cases: Sequence[CaseSource], broken: Sequence[str])
     known = len(tops) > 1
     if known:
         # A case beside the folders is a patient of its own.
-        patients = [_person((place.folders or (case.name,))[0]) for case, place in zip(cases, places, strict=True)]
+        patients = [person_of((place.folders or (case.name,))[0]) for case, place in zip(cases, places, strict=True)]
         note = f"each of the {len(tops)} folders below {folder} is taken for one patient"
         if len(set(patients)) < len(tops):
             note += f", those whose names differ in the visit alone for the same one: {len(set(patients))} patients"
@@ -78,10 +78,10 @@ def by_folders(folder: Path, cases: Sequence[CaseSource], broken: Sequence[str])
     return Listing(tuple(items), (note,), tuple(broken), known)
 
 
-def _person(folder: str) -> str:
-    """``P1`` for ``P1_pre``, ``P1-post`` and ``P1_visit2``."""
-    match = _VISIT.fullmatch(folder)
-    return match["person"] if match else folder
+def person_of(name: str) -> str:
+    """``P1`` for ``P1_pre``, ``P1-post`` and ``P1_visit2``; other names as they are."""
+    match = _VISIT.fullmatch(name)
+    return match["person"] if match else name
 
 
 def bare_name(name: str) -> str:

@@ -196,14 +196,14 @@ def _require_space(folder: Path, written: int, done: int, total: int) -> None:
     missing, free = written * (total - done) // done, shutil.disk_usage(folder).free
     if missing > free:
         raise OutputError(
-            f"{folder}: the cache of {total} cases needs about {_gigabytes(written + missing)} of disk, "
-            f"and {_gigabytes(written + free)} can be had",
+            f"{folder}: the cache of {total} cases needs about {_in_words(written + missing)} of disk, "
+            f"and {_in_words(written + free)} can be had",
             "Free the space, or name a folder on another disk with --cache.",
         )
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 10**9 else f"{size / 1e6:.3g} MB"
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -140,6 +140,20 @@ class Split:
         sides = Counter((*self.train_patients, *self.validation_patients, *self.test_patients))
         return sum(count > 1 for count in sides.values())
 
+    @property
+    def leaks(self) -> dict[str, int]:
+        """Patients of validation and of test that other sides were trained or chosen on; sides without are left out.
+
+        What a side measures is too good where it has some.
+        """
+        taught = {*self.train_patients}
+        chosen = {*taught, *self.validation_patients}
+        found = {
+            "validation": len(taught.intersection(self.validation_patients)),
+            "test": len(chosen.intersection(self.test_patients)),
+        }
+        return {side: count for side, count in found.items() if count}
+
     def sizes(self) -> dict[str, dict[str, int]]:
         """Patients and items a side, for reports."""
         sides = {
@@ -238,7 +252,7 @@ def _official(items: Sequence[Item], unit: dict[str, str], key: str, fold: str) 
         there = f"there are {', '.join(folds)}" if folds else "the data names no folds"
         raise UsageError(
             f"the split wants official fold {fold!r}, and no item is in it ({there})",
-            f"Change [data.split] {key} in the recipe.",
+            f"Change [data.split] {key} in the recipe, or raise --limit.",
         )
     return found
 

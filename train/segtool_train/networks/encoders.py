@@ -83,8 +83,19 @@ class EncoderNetwork(Network):
             ) from error
 
     def _trim(self, module: nn.Module) -> None:
-        """Take out of a new module what computes nothing, and set the epsilon of its encoder's norms."""
-        drop_unused(module, first_uses(module, *self._image(module)))
+        """Take out of a new module what computes nothing, and set the epsilon of its encoder's norms.
+
+        Raises:
+            UsageError: The encoder's code does not run without what was taken out.
+        """
+        if drop_unused(module, first_uses(module, *self._image(module))):
+            try:
+                first_uses(module, *self._image(module))
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise UsageError(
+                    f"encoder {self.encoder_name!r} cannot be cut to the decoder's stages ({type(error).__name__})",
+                    "Give the decoder as many stages as the encoder has, or take another encoder.",
+                ) from error
         if self.encoder_norm_eps is not None:
             for layer in self.encoder(module).modules():
                 if isinstance(layer, nn.BatchNorm2d):

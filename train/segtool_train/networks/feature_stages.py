@@ -52,14 +52,30 @@ def stages(encoder: nn.Module, uses: dict[str, int]) -> list[nn.ModuleList]:
     ]
 
 
-def drop_unused(network: nn.Module, uses: dict[str, int]) -> None:
+def drop_unused(network: nn.Module, uses: dict[str, int]) -> bool:
     """Take out the modules of ``network`` whose weights reach no answer: a classifier's, of stages too deep.
 
-    They would be stored, averaged and waited for by other devices for nothing.
+    They would be stored, averaged and waited for by other devices for nothing. True where there were some.
     """
     unused = {name for name, _ in network.named_parameters()} - set(uses)
-    for parent, name, _ in list(_largest(network, unused)):
-        setattr(parent, name, nn.Identity())
+    for parent, name, module in list(_largest(network, unused)):
+        # Code that runs over a list runs over what is left of it.
+        modules = [(module, key) for key, _ in module.named_children()] if _is_list(module) else [(parent, name)]
+        for holder, key in modules:
+            setattr(holder, key, _Gone())
+    return bool(unused)
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, (nn.ModuleList, nn.ModuleDict))
+
+
+class _Gone(nn.Module):
+    """Gives its input on, whatever else it is called with, as drop rates are."""
+
+    def forward(self, features: torch.Tensor, *_arguments: object) -> torch.Tensor:
+        """As it came."""
+        return features
 
 
 def _largest(module: nn.Module, names: set[str]) -> Iterator[tuple[nn.Module, str, nn.Module]]:

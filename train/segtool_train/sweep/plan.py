@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segtool.errors import UsageError
-from segtool_train.recipe import RECIPE_FOLDERS
+from segtool_train.recipe import RECIPE_FOLDERS, find_toml
 
 Values = dict[str, Any]
 """Dotted key of a recipe to value, as ``{"training.lr": 1e-3}``."""
@@ -141,15 +141,7 @@ def find_sweep(name_or_path: str) -> Path:
         UsageError: Neither.
     """
     shipped = {path.stem: path for folder in RECIPE_FOLDERS for path in sorted((folder / "sweeps").glob("*.toml"))}
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = Path(name_or_path)
-    if path.suffix == ".toml" and path.is_file():
-        return path
-    raise UsageError(
-        f"sweep {name_or_path!r} is neither shipped nor a .toml file",
-        f"Name one of {', '.join(shipped)}, or give a path that ends in .toml.",
-    )
+    return find_toml("sweep", name_or_path, shipped)
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -1,0 +1,259 @@
+"""Engines that were built on this machine, kept for the next time.
+
+An engine is only ever loaded where everything that it was built from and for is the same, its bytes are whole and
+the file is the user's own: it holds machine code. Whatever else lies in the folder is built again, never loaded.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from segtool.atomic import PARTIAL_PREFIX, atomic_path
+from segtool.errors import OutputError, UsageError
+
+_MAGIC = b"segtool engine 1\n"
+_SUFFIX = ".engine"
+_POLL_S = 0.1
+_REMEDY = "Free some space with `segtool models --cache --clear`, or set SEGTOOL_CACHE to another folder."
+
+
+def cache_folder() -> Path:
+    """``SEGTOOL_CACHE``, or ``segtool`` in the user's cache folder."""
+    named = os.environ.get("SEGTOOL_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "segtool"
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class ShapeProfile:
+    """Input shapes ``(N, C, *S)`` that an engine takes, and the one that it is fastest at."""
+
+    smallest: tuple[int, ...]
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return " ".join("x".join(map(str, shape)) for shape in (self.smallest, self.usual, self.largest))
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """What an engine depends on: with any part different it is another engine.
+
+    Args:
+        onnx_sha256: Of the model file.
+        engine: What built it, with its version.
+        gpu: The GPU's name.
+        capability: The GPU's, such as ``9.0``.
+        precision: Of the model file.
+        profile: Of shapes.
+    """
+
+    onnx_sha256: str
+    engine: str
+    gpu: str
+    capability: str
+    precision: str
+    profile: ShapeProfile
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self) | {"profile": str(self.profile)}
+
+    @property
+    def digest(self) -> str:
+        """Of all parts; the engine's file is named by it."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the cache; ``facts`` are those of its key, empty where it is not a whole engine."""
+
+    path: Path
+    bytes: int
+    facts: dict[str, Any]
+
+
+class EngineCache:
+    """A folder of engines.
+
+    Args:
+        folder: None for the user's.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "tensorrt"
+
+    def path(self, key: EngineKey) -> Path:
+        """Where the engine of that key lies, or will."""
+        return self.folder / f"{key.digest[:32]}{_SUFFIX}"
+
+    def get(self, key: EngineKey) -> bytes | None:
+        """The engine, or None where there is none that may be loaded."""
+        path = self.path(key)
+        try:
+            if not _is_ours(path):
+                return None
+            with path.open("rb") as file:
+                header = _header(file)
+                plan = file.read()
+        except OSError:
+            return None
+        whole = hashlib.sha256(plan).hexdigest() == header.get("plan_sha256")
+        return plan if whole and header.get("key") == key.facts() else None
+
+    def put(self, key: EngineKey, plan: bytes) -> None:
+        """Keep an engine; it appears whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        header = {"key": key.facts(), "plan_sha256": hashlib.sha256(plan).hexdigest()}
+        path = self.path(key)
+        self._make_folder()
+        with atomic_path(path) as temporary:
+            try:
+                with temporary.open("wb") as file:
+                    file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+                    file.write(plan)
+            except OSError as error:
+                raise OutputError(
+                    f"{path}: an engine of {len(plan) / 1e6:.0f} MB cannot be kept ({error.strerror or error})", _REMEDY
+                ) from error
+
+    def get_or_build(self, key: EngineKey, build: Callable[[], bytes], log: Callable[[str], None]) -> bytes:
+        """The engine from the cache, else a new one.
+
+        Only one process builds at a time: another that wants the same engine waits and then finds it; and a build
+        times kernels on the GPU, which a second build would disturb.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        if (plan := self.get(key)) is not None:
+            return plan
+        with self._locked(log):
+            if (plan := self.get(key)) is not None:
+                return plan
+            self._sweep()
+            plan = build()
+            self.put(key, plan)
+            return plan
+
+    def drop(self, key: EngineKey) -> None:
+        """Forget an engine."""
+        self.path(key).unlink(missing_ok=True)
+
+    def entries(self) -> list[Entry]:
+        """Every file of the cache but its lock, by name."""
+        if not self.folder.is_dir():
+            return []
+        return [_entry(path) for path in sorted(self.folder.rglob("*")) if path.is_file() and path != self._lock]
+
+    def clear(self) -> int:
+        """Delete everything in it; returns the bytes that were freed.
+
+        Raises:
+            UsageError: An engine is just being built.
+        """
+        if not self.folder.is_dir():
+            return 0
+        with self._locked(None):
+            entries = self.entries()
+            for entry in entries:
+                entry.path.unlink(missing_ok=True)
+        return sum(entry.bytes for entry in entries)
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / "lock"
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be made ({error.strerror or error})", _REMEDY) from error
+
+    def _sweep(self) -> None:
+        """Remove what a build left that was killed while it wrote."""
+        for path in self.folder.glob(f"{PARTIAL_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, log: Callable[[str], None] | None) -> Iterator[None]:
+        """Hold the folder's lock, which the system takes back from a process that dies.
+
+        Args:
+            log: Told once that another process holds it; None to refuse instead of waiting.
+        """
+        self._make_folder()
+        try:
+            file = self._lock.open("a+b")
+        except OSError as error:
+            raise OutputError(f"{self._lock}: cannot be written ({error.strerror or error})", _REMEDY) from error
+        with file:
+            waited = False
+            while not _try_lock(file):
+                if log is None:
+                    raise UsageError(f"{self.folder}: an engine is being built in it", "Try again when that is done.")
+                if not waited:
+                    log("waiting for another segtool that builds an engine")
+                waited = True
+                time.sleep(_POLL_S)
+            yield  # closing the file gives the lock back
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_ours(path: Path) -> bool:
+    """False where another user put the file there."""
+    return sys.platform == "win32" or path.stat().st_uid == os.getuid()
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    """What the file says of its engine, empty where it is none of this version's."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return {}
+    try:
+        header = json.loads(file.readline(1 << 16))
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _entry(path: Path) -> Entry:
+    facts: dict[str, Any] = {}
+    if path.suffix == _SUFFIX:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            facts = _header(file).get("key", {})
+    return Entry(path, path.stat().st_size, facts)
