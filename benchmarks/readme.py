@@ -111,7 +111,7 @@ def systems(result: dict[str, Any]) -> str:
         dice = f"{row['dice']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
         lines.append(
             f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} "
-            f"| {row['split']} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
+            f"| {row['split'].partition(':')[0]} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
         )
     return "\n".join(lines) + "\n"
 

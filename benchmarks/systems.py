@@ -55,8 +55,8 @@ def differences(recipe: Recipe) -> dict[str, Any]:
 
 
 def mean_of(summary: dict[str, Any], measure: str) -> float | None:
-    """The mean of one measure in a summary of ``results.json``; None where it was not measured."""
-    value: float | None = summary.get(measure, {}).get("mean")
+    """The mean of a measure over the cases with a reference; None where it was not measured."""
+    value: float | None = summary.get(f"{measure}_mean_with_reference")
     return value
 
 
@@ -92,7 +92,7 @@ def row_of(run: RunFolder) -> dict[str, Any]:
         "side": results["side"],
         "validation_dice": results["training"]["best_val_dice"],
         "dice": mean_of(whole, "dice"),
-        "dice_ci95_over_patients": whole.get("dice", {}).get("ci95"),
+        "dice_ci95_over_patients": whole.get("dice_ci95_with_reference"),
         "by_group": {
             group: mean_of(members[label], "dice") for group, members in results["structures"].items() if group != "all"
         },

@@ -20,7 +20,7 @@ from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import AnyArray, Original, Parity, Run
 from segtool_export.precision import KEPT, Precision
 from segtool_export.proving import Candidate, Proof, Tried, prove
-from segtool_export.quantisation import CALIBRATION_SAMPLES, Calibration, int8_candidates
+from segtool_export.quantisation import CALIBRATION_EXTENT, CALIBRATION_SAMPLES, Calibration, int8_candidates
 from segtool_export.weights import RunWeights
 from segtool_train.data.base import Item, spread
 from segtool_train.run_folder import RunFolder
@@ -168,11 +168,26 @@ def _write(network: nn.Module, spec: ModelSpec, opset: int, path: Path, **option
 
 
 def calibration_images(conversion: Conversion, spec: ModelSpec, samples: Sequence[Sample]) -> Sequence[AnyArray]:
-    """Inputs ``(C, *S)`` from which INT8 takes its ranges."""
+    """Inputs ``(C, *S)`` from which INT8 takes its ranges: slices, or a window from the middle of each volume."""
     limit = CALIBRATION_SAMPLES[spec.input.rank]
-    if conversion.calibrate is None:
-        return [sample.image for sample in spread(samples, limit)]
-    return [sample.image for sample in folder_samples(conversion.calibrate, spec, limit, "--calibrate")]
+    chosen = spread(samples, limit)
+    if conversion.calibrate is not None:
+        chosen = folder_samples(conversion.calibrate, spec, limit, "--calibrate")
+    if spec.input.rank == 2:
+        return [sample.image for sample in chosen]
+    largest = CALIBRATION_EXTENT // spec.divisor * spec.divisor
+    extent = spec.input.patch if conversion.static else tuple(min(n, largest) for n in spec.input.patch)
+    return [middle(sample.image, extent) for sample in chosen]
+
+
+def middle(image: AnyArray, extent: Sequence[int]) -> AnyArray:
+    """The middle ``(C, *extent)`` of ``(C, *S)``; where that is smaller, its lowest value is around it."""
+    pairs = list(zip(image.shape[1:], extent, strict=True))
+    missing = [max(0, wanted - n) for n, wanted in pairs]
+    padding = [(0, 0), *((n // 2, n - n // 2) for n in missing)]
+    padded = np.pad(image, padding, constant_values=float(image.min()))
+    starts = [max(0, n - wanted) // 2 for n, wanted in pairs]
+    return padded[(slice(None), *(slice(start, start + n) for start, n in zip(starts, extent, strict=True)))]
 
 
 def _torch_run(network: nn.Module) -> Run:

@@ -75,11 +75,14 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     layer, after = network.get_submodule(convolution), network.get_submodule(norm)
     assert isinstance(layer, _CONVOLUTIONS)
     assert isinstance(after, _BatchNorm)
+    mean, variance = after.running_mean, after.running_var
+    assert mean is not None
+    assert variance is not None
     transposed = isinstance(layer, (nn.ConvTranspose2d, nn.ConvTranspose3d))
     if transposed and layer.groups > 1:
         return  # its weights are laid out otherwise
     layer.weight, layer.bias = fuse_conv_bn_weights(
-        layer.weight, layer.bias, after.running_mean, after.running_var, after.eps, after.weight, after.bias, transposed
+        layer.weight, layer.bias, mean, variance, after.eps, after.weight, after.bias, transposed
     )
     parent, _, attribute = norm.rpartition(".")
     # Norms of some libraries rectify as well, and keep what does it in `act`.

@@ -3,10 +3,8 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto
@@ -19,8 +17,7 @@ from segtool.model_file import read_metadata, write_spec
 from segtool.spec import ModelSpec
 from segtool_export.onnx_file import INPUT, OUTPUT, smallest_extent
 from segtool_export.onnx_graph import known_operators, rename, set_dims, without_activation
-
-AnyArray = npt.NDArray[Any]
+from segtool_export.parity import AnyArray, Run
 
 _TOLERANCE = 1e-4
 """Between a graph's answers before and after it is adapted, relative to the largest: engines reorder sums."""
@@ -86,14 +83,14 @@ def adopt(source: Path, spec_file: Path | None, target: Path) -> Adopted:
     model = _load(source)
     dims = next(iter(shapes.inputs.values()))
     _check_declared(source, spec, dims)
-    original = _session(source)
+    original = _original(source)
     notes = list(_adapt(source, model, spec))
     onnx.save(model, target)
     fixed = [n for n in dims[2:] if n is not None]
     extents = [_extent(spec)] if fixed else _extents(spec)
     activation = next((note for note in notes if "taken off" in note), None)
     for extent in extents:
-        _compare(source, spec, original, target, extent, activated=activation is not None)
+        _compare(source, spec, original, target, extent, activation is not None)
     if dims and dims[0] == 1 and not _free_batch(model, target, spec):
         notes.append("the batch stays fixed at 1: the graph does not bear another")
     if fixed:
@@ -116,6 +113,8 @@ def _spec(source: Path, spec_file: Path | None) -> ModelSpec:
 
 def _load(source: Path) -> onnx.ModelProto:
     model = onnx.load(source)
+    for entry in [entry for entry in model.metadata_props if entry.key == ModelSpec.KEY]:
+        model.metadata_props.remove(entry)  # the spec to be checked may be another
     unknown = known_operators(model)
     if unknown is not None:
         raise ModelError(f"{source}: {unknown}", "Convert it with onnx.version_converter, or export it anew.")
@@ -129,16 +128,24 @@ def _load(source: Path) -> onnx.ModelProto:
     return model
 
 
-def _session(source: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def _original(source: Path) -> Run:
+    """The file as it is, by its own names."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     try:
-        return ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(
             f"{source}: onnxruntime {ort.__version__} cannot load it ({error})",
             "Update onnxruntime, or export the file with an older operator set, such as 17.",
         ) from error
+    name = session.get_inputs()[0].name
+
+    def run(batch: AnyArray) -> AnyArray:
+        first: AnyArray = session.run(None, {name: batch})[0]
+        return first
+
+    return run
 
 
 def _check_declared(source: Path, spec: ModelSpec, dims: tuple[int | None, ...]) -> None:
@@ -187,23 +194,20 @@ def _adapt(source: Path, model: onnx.ModelProto, spec: ModelSpec) -> list[str]:
 def _compare(
     source: Path,
     spec: ModelSpec,
-    original: Any,
+    original: Run,
     target: Path,
     extent: tuple[int, ...],
-    *,
-    activated: bool,  # noqa: ANN401
+    activated: bool,
 ) -> None:
     """Run both graphs on noise: the shape that the spec promises, and the same answers."""
     shape = (1, len(spec.channels), *extent)
     noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     size = "x".join(str(n) for n in extent)
     try:
-        before: AnyArray = original.run(None, {original.get_inputs()[0].name: noise})[0]
+        before = original(noise)
     except Exception as error:
-        raise _contradiction(
-            source,
-            f"it fails on an input of {len(spec.channels)} channels and {size}, divisor {spec.divisor} ({error})",
-        ) from error
+        given = f"{len(spec.channels)} channels and {size}, divisor {spec.divisor}"
+        raise _contradiction(source, f"it fails on an input of {given} ({error})") from error
     wanted = (1, spec.output_channels, *extent)
     if before.shape != wanted:
         found = "x".join(str(n) for n in before.shape)

@@ -104,7 +104,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """A label over all samples; the Dice to the reference is over the ``referenced`` ones, None where there are none."""
+    """A label over all samples; its Dice to the reference over the ``referenced`` ones, None where there are none."""
 
     worst: float
     mean: float

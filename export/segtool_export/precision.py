@@ -82,8 +82,7 @@ def _first_and_last(network: nn.Module, example: torch.Tensor) -> list[str]:
 
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, _CONVOLUTIONS)]
     hooks = [
-        module.register_forward_pre_hook(lambda _module, _inputs, name=name: note(name))  # type: ignore[misc]
-        for name, module in layers
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: note(name)) for name, module in layers
     ]
     try:
         network(example)

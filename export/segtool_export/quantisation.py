@@ -30,6 +30,8 @@ Method = Literal["entropy", "percentile", "minmax"]
 
 CALIBRATION_SAMPLES = {2: 32, 3: 4}
 """By rank, spread over the cases: more of them move the ranges by less than a step of INT8."""
+CALIBRATION_EXTENT = 96
+"""Longest side of a window of a volume: all activations of one are in memory at once."""
 
 _METHODS: dict[Method, CalibrationMethod] = {
     "entropy": CalibrationMethod.Entropy,
@@ -41,8 +43,6 @@ _FORM = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": F
 _KEPT_SHARES = (0.125, 0.25, 0.5)
 """Of the convolutions, that stay in FP32 where all of them in INT8 fail."""
 _SENSITIVITY_SAMPLES = {2: 4, 3: 1}
-_MOST_VOXELS = 96**3
-"""Of a volume that calibration looks at: all activations of a window are in memory at once."""
 
 
 def int8_candidates(full: Path, images: Sequence[AnyArray], calibration: Calibration) -> Iterator[Sequence[Candidate]]:
@@ -117,7 +117,7 @@ def most_sensitive(full: Path, ranges: TensorsData, images: Sequence[AnyArray]) 
         ranges: From :func:`calibrate`.
         images: ``(C, *S)`` inputs, of which a few are run.
     """
-    batches = [_middle(image) for image in images[: _SENSITIVITY_SAMPLES[images[0].ndim - 1]]]
+    batches = [_batch(image) for image in images[: _SENSITIVITY_SAMPLES[images[0].ndim - 1]]]
     with tempfile.TemporaryDirectory(prefix="segtool-sensitivity-") as folder:
         path = Path(folder) / "one.onnx"
         prepared = _prepared(full, Path(folder))
@@ -139,7 +139,7 @@ def calibrate(full: Path, images: Sequence[AnyArray], method: Method) -> Tensors
 
     Args:
         full: The model in FP32.
-        images: ``(C, *S)`` inputs; of large volumes the middle is taken.
+        images: ``(C, *S)`` inputs.
         method: ``minmax`` covers every value, ``percentile`` 99.999 % of them, ``entropy`` what loses least
             information (Migacz, 8-bit Inference with TensorRT, 2017).
     """
@@ -154,7 +154,7 @@ def calibrate(full: Path, images: Sequence[AnyArray], method: Method) -> Tensors
         )
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it is at
             for image in images:  # one at a time: it keeps every activation of what it is given
-                calibrator.collect_data(_One(_middle(image)))
+                calibrator.collect_data(_One(_batch(image)))
             ranges: TensorsData = calibrator.compute_data()
     return ranges
 
@@ -202,13 +202,9 @@ def _prepared(full: Path, folder: Path) -> Path:
     return prepared
 
 
-def _middle(image: AnyArray) -> AnyArray:
-    """``(1, C, *S)``, of a volume the middle that calibration can look at."""
-    cut = [slice(None)]
-    for n in image.shape[1:]:
-        size = min(n, round(_MOST_VOXELS ** (1 / 3))) if image.ndim == 4 else n
-        cut.append(slice((n - size) // 2, (n - size) // 2 + size))
-    return np.ascontiguousarray(image[tuple(cut)][None], np.float32)
+def _batch(image: AnyArray) -> AnyArray:
+    """``(1, C, *S)``."""
+    return np.ascontiguousarray(image[None], np.float32)
 
 
 class _One:

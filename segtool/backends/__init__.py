@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from segtool.backends.base import Backend, EngineOptions, Precision, check_graph
+from segtool.backends.base import INPUT, Backend, EngineOptions, Precision, check_graph
+from segtool.backends.fixed_batch import FixedBatchBackend
 from segtool.backends.graph import Graph, read_graph
 from segtool.errors import DeviceError, MissingDependencyError
 
@@ -58,7 +59,8 @@ def load_backend(
             if precision == "bf16"
             else f"Export the model with --precision {precision}, or leave --precision out.",
         )
-    return backend
+    fixed = next(iter(graph.inputs[INPUT]), None)
+    return backend if fixed is None else FixedBatchBackend(backend, fixed)
 
 
 def _load_any(model: Path, graph: Graph, options: EngineOptions) -> Backend:

@@ -105,13 +105,15 @@ class OnnxRuntimeBackend:
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32."""
+        if self._session is None:
+            raise RuntimeError("the engine is closed")
         if self.xp is np:
             return cast("npt.NDArray[Any]", self._session.run([OUTPUT], {INPUT: batch})[0])
         return self._run_on_device(batch)
 
     def _run_on_device(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """As :meth:`run`, from and to the GPU's memory."""
-        device_batch = cast("Any", batch)
+        device_batch = cast("Any", self.xp.ascontiguousarray(batch))
         if self._classes is None:
             answer = self._session.run([OUTPUT], {INPUT: device_batch.get()})[0]
             return cast("npt.NDArray[Any]", self.xp.asarray(answer))

@@ -102,6 +102,7 @@ class OpenVinoBackend:
         self.precision = asked if graph.precision != "int8" else "int8" if asked == "fp32" else f"int8+{asked}"
         self._tensor = openvino.Tensor
         self._compiled: Any = compiled
+        self._calls = options.calls
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(options.calls):
             self._idle.put(compiled.create_infer_request())
@@ -109,8 +110,13 @@ class OpenVinoBackend:
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; a call beyond those announced waits for its turn."""
         request = self._idle.get()
+        if request is None:
+            self._idle.put(None)  # for whoever else waits
+            raise RuntimeError("the engine is closed")
         try:
-            request.set_tensor(INPUT, self._tensor(np.ascontiguousarray(batch), shared_memory=True))
+            # The request reads the array where it lies, takes none that is read-only and keeps none alive.
+            image = np.require(batch, np.float32, ["C", "W"])
+            request.set_tensor(INPUT, self._tensor(image, shared_memory=True))
             request.infer()
             # The request writes its next answer over this one.
             return np.array(request.get_tensor(OUTPUT).data, np.float32)
@@ -118,6 +124,10 @@ class OpenVinoBackend:
             self._idle.put(request)
 
     def close(self) -> None:
-        """Let go of the requests and the compiled model."""
-        self._idle = SimpleQueue()
+        """Let go of the requests, once their calls have ended, and of the compiled model."""
+        if self._compiled is None:
+            return
+        for _ in range(self._calls):
+            self._idle.get()
+        self._idle.put(None)
         self._compiled = None

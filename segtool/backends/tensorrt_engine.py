@@ -75,6 +75,8 @@ class TensorRtBackend:
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32, both on the GPU; large batches in parts."""
         xp = cast("Any", self.xp)
+        if self._context is None:
+            raise RuntimeError("the engine is closed")
         parts = [self._run(batch[start : start + self._largest]) for start in range(0, len(batch), self._largest)]
         return cast("npt.NDArray[Any]", parts[0] if len(parts) == 1 else xp.concatenate(parts))
 

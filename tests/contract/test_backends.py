@@ -20,14 +20,14 @@ from segtool.backends import Device, load_backend
 from segtool.backends.base import Backend, Precision
 from segtool.bundled import default_model
 from segtool.case import Case
-from segtool.errors import UserError
+from segtool.errors import DeviceError, MissingDependencyError
 from segtool.geometry import Geometry
 from segtool.metrics import dice
 from segtool.model_file import read_spec, write_spec
 from segtool.phantom import PLANES, phantom_slice
 from segtool.postprocess import decide
 from segtool.preprocess import SlicedCase
-from segtool.spec import SliceSpec, VolumeSpec
+from segtool.spec import LabelSpec, SliceSpec, VolumeSpec
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -98,9 +98,10 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             opset_version=17,
             dynamo=False,
         )
-    spec = volume_spec(channels=("t1", "flair"), input=VolumeSpec(patch=SHAPES[3]), divisor=2)
+    labels = tuple(LabelSpec(name=name, value=value) for value, name in enumerate(("core", "rim", "oedema"), 1))
+    spec = volume_spec(channels=("t1", "flair"), labels=labels, input=VolumeSpec(patch=SHAPES[3]), divisor=2)
     if rank == 2:
-        spec = bright_spec(channels=spec.channels, input=SliceSpec(size=SHAPES[2]))
+        spec = bright_spec(channels=spec.channels, labels=labels, input=SliceSpec(size=SHAPES[2]))
     write_spec(path, spec, path)
     return path
 
@@ -122,7 +123,8 @@ def load(engine: Engine, model: Path) -> Iterator[Load]:
     def loads(threads: int | None = 1, calls: int = 1) -> Backend:
         try:
             backend = load_backend(model, engine.device, threads, calls=calls, precision=engine.precision)
-        except UserError as error:
+        except (DeviceError, MissingDependencyError) as error:
+            assert engine.device != "cpu"
             pytest.skip(error.problem)
         loaded.append(backend)
         return backend
@@ -157,7 +159,7 @@ def test_the_bundled_model_draws_the_same_masks(engine: Engine) -> None:
     spec = read_spec(default_model())
     try:
         backend = load_backend(default_model(), engine.device, 1, precision=engine.precision)
-    except UserError as error:
+    except (DeviceError, MissingDependencyError) as error:
         pytest.skip(error.problem)
     pictures = [phantom_slice(seed, plane, 256)[0] for seed in range(2) for plane in PLANES]
     cases = [SlicedCase(Case("head", p[None], Geometry.of_pixels(p.shape)), spec) for p in pictures]
@@ -214,6 +216,16 @@ def test_threads_get_each_their_own_answer(model: Path, load: Load, calls: int, 
 def test_a_view_of_an_array_is_taken_too(model: Path, engine: Engine, load: Load) -> None:
     backend, batch = load(), noise(model, 4)
     check(engine, answer(backend, batch[1:3]), answer(backend, batch)[1:3])
+    mirrored = batch[..., ::-1]
+    check(engine, answer(backend, mirrored), answer(backend, mirrored.copy()))
+
+
+def test_a_read_only_array_is_taken_and_left_as_it_is(model: Path, engine: Engine, load: Load) -> None:
+    backend, batch = load(), noise(model, 2)
+    expected, kept = answer(backend, batch), batch.copy()
+    batch.flags.writeable = False
+    check(engine, answer(backend, batch), expected)
+    assert np.array_equal(batch, kept)
 
 
 def test_it_says_what_it_is(engine: Engine, load: Load) -> None:
@@ -224,7 +236,9 @@ def test_it_says_what_it_is(engine: Engine, load: Load) -> None:
     assert backend.version[0].isdigit()
 
 
-def test_closing_twice_is_no_fault(load: Load) -> None:
+def test_a_closed_engine_answers_no_more(model: Path, load: Load) -> None:
     backend = load()
     backend.close()
     backend.close()
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        answer(backend, noise(model, 1))

@@ -142,3 +142,62 @@ def test_folds_do_not_go_into_one_file(run: Path, tmp_path: Path):
     shutil.copytree(run, tmp_path / "folds" / "fold-0")
     with pytest.raises(UsageError, match="Leave --output out"):
         invoke(tmp_path / "folds", "-o", tmp_path / "x.onnx")
+
+
+def test_another_precision_goes_beside_the_model_and_predict_names_it(run: Path, discs: Path, tmp_path: Path):
+    lines = invoke(run, "--precision", "fp16", "--triton", tmp_path / "triton", "--bundle")
+    path = run / "model-fp16.onnx"
+    assert lines[-1] == f"done    {path}"
+    assert lines[0].startswith("model   discs   opset 17   fp16")
+    assert any("Dice to the reference" in line for line in lines)
+    assert (run / "metadata.json").is_file()
+    assert (tmp_path / "triton" / "discs" / "1" / "model.onnx").is_file()
+    said = CliRunner().invoke(predict_app(), [str(discs / "images"), "-m", str(path), "-o", str(tmp_path / "labels")])
+    assert "onnxruntime" in said.output
+    assert "fp16" in said.output
+    assert not (run / "model.onnx").exists()
+
+
+def predict_app() -> typer.Typer:
+    from segtool.commands.predict import predict
+
+    app = typer.Typer()
+    app.command()(predict)
+    return app
+
+
+def test_an_exported_file_is_given_another_precision_without_its_run(run: Path, discs: Path, tmp_path: Path):
+    invoke(run)
+    options = ("--precision", "int8", "--calibration", "minmax", "--cases", discs / "images", "--json")
+    facts = json.loads(invoke(run / "model.onnx", "-o", tmp_path / "int8.onnx", *options)[-1])
+    assert (facts["precision"], facts["calibration"]) == ("int8", "minmax")
+    assert facts["parity"]["against"] == "onnxruntime fp32"
+    assert facts["tried"][-1]["passed"]
+    assert read_spec(tmp_path / "int8.onnx").provenance["export"]["precision"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("which", "more", "remedy"),
+    [
+        ("run", ("--spec", "spec.toml"), "Leave --spec out"),
+        ("run", ("--calibrate", "."), "leave --calibrate out"),
+        ("model.onnx", (), "Name a file with -o"),
+        ("model.onnx", ("-o", "other.onnx", "--opset", 16), "Leave --opset out"),
+        ("model.onnx", ("-o", "model.onnx"), "Name another"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, more: tuple[object, ...], remedy: str
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=remedy):
+        invoke(which, *more)
+
+
+def test_an_operator_set_that_nothing_writes_is_refused(run: Path):
+    app = typer.Typer()
+    app.command()(export)
+    result = CliRunner().invoke(app, [str(run), "--opset", "99"])
+    assert result.exit_code == 2
+    assert "--opset" in result.output
+    assert "20" in result.output

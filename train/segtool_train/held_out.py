@@ -1,4 +1,4 @@
-"""What a run's best weights reach on its test part, on the network's own grid.
+"""What a run's best weights reach on a part that trains nothing, on the network's own grid.
 
 This is the measure of the validation columns, for tables that compare runs. A model's own figures come from
 ``segtool evaluate``, on the scans' grids.
@@ -6,7 +6,7 @@ This is the measure of the validation columns, for tables that compare runs. A m
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +24,25 @@ from segtool_train.scores import Scores, count_overlap, decided, summarise
 from segtool_train.training import Options, build_network
 
 Array = npt.NDArray[Any]
+Side = Literal["test", "validation"]
 
 
-def score_test(run: RunFolder, options: Options) -> Scores:
+def score_test(run: RunFolder, options: Options, side: Side = "test") -> Scores:
     """Score the best weights of ``run`` on its test part, in full precision.
 
     Args:
         run: A trained run whose cache is still there.
         options: Where the data lie and what computes, as for training.
+        side: The part to score.
 
     Raises:
-        UsageError: No epoch has ended, the cache is gone, or the split leaves nothing for testing.
+        UsageError: No epoch has ended, the cache is gone, or the split leaves nothing on that side.
     """
     recipe, split = run.read_recipe(), run.read_split()
     cache = read_cache(Path(json.loads(run.data_file.read_text(encoding="utf-8"))["cache"]))
-    indices = cache.indices(split.test)
+    indices = cache.indices(split.test if side == "test" else split.validation)
     if not indices:
-        raise UsageError(f"{run.path}: its split leaves no samples for testing", "Set [data.split] test in the recipe.")
+        raise UsageError(f"{run.path}: its split leaves no {side} samples", f"Set [data.split] {side} in the recipe.")
     device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
     network, _ = build_network(recipe)
     network.load_state_dict(run.read_best())
