@@ -106,12 +106,15 @@ def systems(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        changes = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["differs_from_recipe"].items())
+        changes = ", ".join(
+            f"{key.removeprefix('training.').removeprefix('data.').removeprefix('network.')} {value}"
+            for key, value in row["differs_from_recipe"].items()
+        )
         interval = row["dice_ci95_over_patients"]
         dice = f"{row['dice']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
         lines.append(
             f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} "
-            f"| {row['split'].partition(':')[0]} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
+            f"| {row['split']} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -30,7 +30,7 @@ PAPER = {
 }
 """By recipe: the system, and what its paper reports."""
 
-QUIET = ("name", "spec.name", "spec.description", "spec.provenance", "inference")
+QUIET = ("name", "spec.name", "spec.version", "spec.description", "spec.provenance", "inference")
 """Parts of a recipe that change no figure of a run, or are told in columns of their own."""
 
 
@@ -51,13 +51,20 @@ def differences(recipe: Recipe) -> dict[str, Any]:
         return {}
     shipped = flat(read_recipe(find_recipe(recipe.name)).model_dump(mode="json"))
     own = flat(recipe.model_dump(mode="json"))
-    return {key: value for key, value in own.items() if shipped.get(key) != value}
+    return {key: own.get(key) for key in {**shipped, **own} if own.get(key) != shipped.get(key)}
 
 
 def mean_of(summary: dict[str, Any], measure: str) -> float | None:
     """The mean of a measure over the cases with a reference; None where it was not measured."""
     value: float | None = summary.get(f"{measure}_mean_with_reference")
     return value
+
+
+def _split(recipe: Recipe, rule: str | None) -> str:
+    """How the run was split, for a column."""
+    if recipe.data.layout == "coco":
+        return "the set's own (patients unknown)"
+    return "by patient" if rule is None else rule.partition(":")[0]
 
 
 def row_of(run: RunFolder) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def row_of(run: RunFolder) -> dict[str, Any]:
         "best_epoch": results["training"]["best_epoch"],
         "s_an_epoch": statistics.median(float(row["elapsed_s"]) for row in epochs),
         "data_wait_share": statistics.median(waits) if waits else None,
-        "split": results["split_rule"] or "by patient",
+        "split": _split(recipe, results["split_rule"]),
         "sizes": results["split"],
         "patients_on_two_sides": results["patients_on_two_sides"],
         "side": results["side"],
