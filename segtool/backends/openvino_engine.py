@@ -114,9 +114,9 @@ class OpenVinoBackend:
             self._idle.put(None)  # for whoever else waits
             raise RuntimeError("the engine is closed")
         try:
-            # The request reads the array where it lies, takes none that is read-only and keeps none alive.
-            image = np.require(batch, np.float32, ["C", "W"])
-            request.set_tensor(INPUT, self._tensor(image, shared_memory=True))
+            # Copied: a request that shares the array keeps its address and not the array.
+            image = np.ascontiguousarray(batch, np.float32)
+            request.set_tensor(INPUT, self._tensor(image, shared_memory=False))
             request.infer()
             # The request writes its next answer over this one.
             return np.array(request.get_tensor(OUTPUT).data, np.float32)
