@@ -8,7 +8,6 @@ the outlines that the Cheng set has of the same tumours.
 Run: ``python -m benchmarks.coco_overlap``
 """
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.common import REAL_DATA, save
+from segtool.formats import label_reader
 from segtool.metrics import dice
+from segtool.scan.sets import Item, list_items
 
 SIDE = 48  # pixels a side that slices are compared on: enough for anatomy, blind to noise and compression
 CORRELATION, MARGIN = 0.97, 0.02
+SETS = {"cheng": "cheng", "coco": "kaggle_coco"}
+"""Layouts, and the folders of their sets."""
 
 Array = npt.NDArray[Any]
 
@@ -35,55 +38,49 @@ def signature(path: Path, transposed: bool) -> Array:
     return unit
 
 
-def coco_images(side: Path) -> dict[str, list[Any]]:
-    """File name to the boxes ``[x, y, width, height]`` in one folder of the COCO set."""
-    content = json.loads((side / "_annotations.coco.json").read_text(encoding="utf-8"))
-    names = {image["id"]: image["file_name"] for image in content["images"]}
-    boxes: dict[str, list[Any]] = {name: [] for name in names.values()}
-    for annotation in content["annotations"]:
-        boxes[names[annotation["image_id"]]].append(annotation["bbox"])
-    return boxes
+def outline_dice(coco: Item, cheng: Item) -> float:
+    """Dice of the outlines of a COCO image and the transposed ones of the Cheng set, on the COCO image's grid."""
+    drawn, true = (labels_of(item) > 0 for item in (coco, cheng))
+    mask = Image.fromarray(true).transpose(Image.Transpose.TRANSPOSE)
+    shape = drawn.shape
+    return float(dice(drawn, np.asarray(mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST))))
 
 
-def box_dice(boxes: list[Any], shape: tuple[int, int], outline: Path) -> float:
-    """Dice of the boxes of a COCO image and the transposed outline of the Cheng set, on the COCO image's grid."""
-    drawn = np.zeros(shape, bool)
-    for x, y, width, height in boxes:
-        drawn[round(y) : round(y + height), round(x) : round(x + width)] = True
-    mask = Image.open(outline).convert("L").transpose(Image.Transpose.TRANSPOSE)
-    true = np.asarray(mask.resize((shape[1], shape[0]), Image.Resampling.NEAREST)) > 0
-    return float(dice(drawn, true))
+def labels_of(item: Item) -> Array:
+    """The reference of an item ``(H, W)``."""
+    reference = item.source.reference
+    assert reference is not None
+    read = label_reader(reference.format).read_labels(reference)
+    assert read is not None
+    return read.labels
 
 
 def main() -> None:
     """Compare, print, save."""
-    with (REAL_DATA / "cheng" / "index.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    pictures = {path.stem: path for path in (REAL_DATA / "cheng" / "images").iterdir()}
-    outlines = {path.stem: path for path in (REAL_DATA / "cheng" / "masks").iterdir()}
-    patients = np.array([row["patient_group"] for row in rows])
-    known = np.stack([signature(pictures[row["id"]], False) for row in rows])
-    matched: dict[str, set[str]] = {}
+    cheng, coco = (list_items(name, REAL_DATA / folder).items for name, folder in SETS.items())
+    patients = np.array([item.patient for item in cheng])
+    known = np.stack([signature(item.source.first.path, False) for item in cheng])
     counts: dict[str, dict[str, Any]] = {}
     agreement: list[float] = []
     found: dict[str, list[str]] = {}
     for part in ("train", "valid", "test"):
-        boxes = coco_images(REAL_DATA / "kaggle_coco" / part)
+        images = [item for item in coco if item.fold == part]
         found[part] = []
-        for name, drawn in boxes.items():
-            path = REAL_DATA / "kaggle_coco" / part / name
-            closeness = known @ signature(path, True)
+        for item in images:
+            closeness = known @ signature(item.source.first.path, True)
             best = int(closeness.argmax())
             rival = float(closeness[patients != patients[best]].max())
             if closeness[best] < CORRELATION or closeness[best] - rival < MARGIN:
                 continue
-            found[part].append(str(patients[best]))
-            with Image.open(path) as picture:
-                agreement.append(box_dice(drawn, (picture.height, picture.width), outlines[rows[best]["id"]]))
-        matched[part] = set(found[part])
-        counts[part] = {"images": len(boxes), "found_in_cheng": len(found[part]), "patients": len(matched[part])}
+            found[part].append(cheng[best].patient)
+            agreement.append(outline_dice(item, cheng[best]))
+        counts[part] = {
+            "images": len(images),
+            "found_in_cheng": len(found[part]),
+            "patients": len(set(found[part])),
+        }
     for part in ("valid", "test"):
-        shared = [patient in matched["train"] for patient in found[part]]
+        shared = [patient in found["train"] for patient in found[part]]
         counts[part]["of_a_patient_in_train"] = float(np.mean(shared))
     result = {
         "what": "slices of the COCO set found, transposed, in the Cheng set (180 of whose 233 patients were looked at)",
