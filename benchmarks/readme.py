@@ -58,17 +58,6 @@ def bundled_model(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def candidates(result: dict[str, Any]) -> str:
-    """Networks that were tried for the bundled model."""
-    lines = ["| recipe | epochs | validation Dice | ms a slice | MB |", "|---|---|---|---|---|"]
-    lines += [
-        f"| `{one['recipe']}` | {one['epochs']} | {one['validation_dice']:.4f} | {one['ms_a_slice']:.1f} "
-        f"| {one['mb']:.1f} |"
-        for one in result["candidates"]
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def speed(_: dict[str, Any]) -> str:
     """Start-up and the folder of slices, with the machine they ran on."""
     folder, startup = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("folder", "startup"))
@@ -139,7 +128,6 @@ def coco_overlap(result: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundled_model": bundled_model,
-    "candidates": candidates,
     "coco_overlap": coco_overlap,
     "systems": systems,
     "folder": speed,

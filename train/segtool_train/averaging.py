@@ -16,9 +16,6 @@ from segtool_train.held_out import score_test
 from segtool_train.run_folder import RunFolder
 from segtool_train.training import Options
 
-COPIED = ("recipe.toml", "split.json", "data.json", "versions.json", "metrics.csv")
-"""Files of the last run that hold for the mean as well."""
-
 
 def average_runs(runs: Sequence[Path], output: Path, options: Options) -> float:
     """Write a run folder whose best weights are the mean of those of ``runs``.
@@ -41,12 +38,17 @@ def average_runs(runs: Sequence[Path], output: Path, options: Options) -> float:
     for other in folders[:-1]:
         _check_alike(other, last)
     output.mkdir(parents=True)
-    for name in COPIED:
-        shutil.copyfile(last.path / name, output / name)
     mean = RunFolder(output)
+    for file in (last.recipe_file, last.split_file, last.data_file, last.versions_file, last.metrics_file):
+        shutil.copyfile(file, output / file.name)
     states = [run.read_best() for run in folders]
     spec = last.read_spec()
-    mean.write_best({key: _mean([state[key] for state in states]) for key in states[0]}, spec)
+    # Until it is scored, the mean must not carry the last run's figures.
+    unscored = {key: value for key, value in spec.provenance.items() if key != "validation"}
+    mean.write_best(
+        {key: _mean([state[key] for state in states]) for key in states[0]},
+        spec.model_copy(update={"provenance": unscored}),
+    )
     scores = score_test(mean, replace(options, run=output), "validation")
     reached = [run.read_spec().provenance["validation"]["val_dice"] for run in folders]
     validation = {
@@ -56,8 +58,7 @@ def average_runs(runs: Sequence[Path], output: Path, options: Options) -> float:
         "val_dice": round(scores.mean["dice"], 4),
         **{f"val_dice_{group}": round(means["dice"], 4) for group, means in scores.by_group.items()},
     }
-    provenance = {**spec.provenance, "validation": validation}
-    mean.write_best(mean.read_best(), spec.model_copy(update={"provenance": provenance}))
+    mean.write_spec(spec.model_copy(update={"provenance": {**unscored, "validation": validation}}))
     return scores.mean["dice"]
 
 
@@ -67,11 +68,7 @@ def _check_alike(one: RunFolder, other: RunFolder) -> None:
         raise UsageError(
             f"{one.path} and {other.path}: different networks or inputs", "Average runs that started from one another."
         )
-    if (splits[0].train, splits[0].validation, splits[0].test) != (
-        splits[1].train,
-        splits[1].validation,
-        splits[1].test,
-    ):
+    if any(getattr(splits[0], side) != getattr(splits[1], side) for side in ("train", "validation", "test")):
         # A patient that tests one of them may have trained the other.
         raise UsageError(f"{one.path} and {other.path}: different splits", "Average runs of one split.")
 

@@ -117,6 +117,10 @@ class RunFolder:
                 save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
             except SafetensorError as error:  # what the library makes of a full disk
                 raise OSError(str(error)) from error
+        self.write_spec(spec)
+
+    def write_spec(self, spec: ModelSpec) -> None:
+        """Store what the best weights promise."""
         write_text(self.spec_file, json.dumps(json.loads(spec.to_json()), indent=1, ensure_ascii=False) + "\n")
 
     def read_best(self) -> dict[str, torch.Tensor]:
