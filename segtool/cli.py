@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "segtool.commands.predict:predict",
         "Segment a folder of scans; Dice and IoU where references lie.",
     ),
+    "bench": ("segtool.commands.bench:bench", "Time a model on every engine that is here, and compare their masks."),
     "evaluate": (
         "segtool.commands.evaluate:evaluate",
         "Compare label maps, whoever made them, with references.",

@@ -92,7 +92,17 @@ class UnreadableFileError(CaseError):
 
 
 class MissingChannelError(CaseError):
-    """A case lacks a channel that the model needs."""
+    """A case lacks a channel that the model needs.
+
+    Args:
+        problem: As of every error.
+        remedy: As of every error.
+        channel: The model's name of what no file is called, where names decide; else empty.
+    """
+
+    def __init__(self, problem: str, remedy: str, channel: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.channel = channel
 
 
 class GridError(CaseError):

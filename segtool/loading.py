@@ -105,6 +105,7 @@ def _missing(where: str, missing: Sequence[str], found: Iterable[str]) -> Missin
     return MissingChannelError(
         f"{where} has no {names} (found: {', '.join(found)})",
         f"Name the files so that they end in _{missing[0]}, or pass --channel {missing[0]}=PATTERN.",
+        missing[0],
     )
 
 

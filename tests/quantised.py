@@ -1,8 +1,9 @@
-"""INT8 files for tests of engines."""
+"""INT8 and FP16 files for tests of engines."""
 
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto, helper, load, save
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 
@@ -30,3 +31,22 @@ def quantise(model: Path, target: Path) -> Path:
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     return target
+
+
+def halve(path: Path) -> Path:
+    """The tiny model with its arithmetic in FP16, between two casts."""
+    loaded = load(path)
+    for tensor in loaded.graph.initializer:
+        values = np.frombuffer(tensor.raw_data, np.float32).astype(np.float16)
+        tensor.raw_data, tensor.data_type = values.tobytes(), TensorProto.FLOAT16
+    (conv,) = loaded.graph.node
+    conv.input[0], conv.output[0] = "half_in", "half_out"
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half_in"], to=TensorProto.FLOAT16),
+        conv,
+        helper.make_node("Cast", ["half_out"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    loaded.graph.ClearField("node")
+    loaded.graph.node.extend(nodes)
+    save(loaded, path)
+    return path

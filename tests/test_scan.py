@@ -525,11 +525,16 @@ def test_a_pattern_for_no_channel_or_of_nothing_is_wrong_usage(
 
 def test_two_files_for_one_channel_are_a_problem_and_no_case(tmp_path: Path) -> None:
     touch(tmp_path, "a_t1c.nii.gz", "a_t1ce.nii.gz", "b_t1ce.nii.gz")
-    scanned = scan([tmp_path])
+    scanned = scan([tmp_path], None, ScanOptions())
     assert names(scanned) == ["b"]
     assert str(scanned.problems[0]) == (
         "a: several files are t1ce: a_t1c.nii.gz, a_t1ce.nii.gz. Keep one, or pass --channel t1ce=PATTERN."
     )
+
+
+def test_who_takes_no_options_is_advised_none(tmp_path: Path) -> None:
+    touch(tmp_path, "a_t1c.nii.gz", "a_t1ce.nii.gz", "b_t1ce.nii.gz", "b_mask.nii.gz", "b_seg.nii.gz")
+    assert [problem.remedy for problem in scan([tmp_path]).problems] == ["Keep one.", "Keep one."]
 
 
 # references

@@ -15,6 +15,7 @@ from segtool.backends.graph import read_graph
 from segtool.errors import ModelError, UsageError
 from segtool.model_file import read_metadata, write_spec
 from segtool.spec import ModelSpec
+from segtool_export.external_data import save_model
 from segtool_export.onnx_file import INPUT, OUTPUT, smallest_extent
 from segtool_export.onnx_graph import known_operators, rename, set_dims, without_activation
 from segtool_export.parity import AnyArray, Run
@@ -85,7 +86,7 @@ def adopt(source: Path, spec_file: Path | None, target: Path) -> Adopted:
     _check_declared(source, spec, dims)
     original = _original(source)
     notes = list(_adapt(source, model, spec))
-    onnx.save(model, target)
+    save_model(model, target)
     fixed = [n for n in dims[2:] if n is not None]
     extents = [_extent(spec)] if fixed else _extents(spec)
     activation = next((note for note in notes if "taken off" in note), None)
@@ -121,7 +122,7 @@ def _load(source: Path) -> onnx.ModelProto:
     if any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
         return model  # operators of an engine, which the engine checks
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(str(source))  # by its path, since a model in memory may be too large to be passed on
     except onnx.checker.ValidationError as error:
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(f"{source}: not a valid ONNX graph ({first_line})", "Export it anew.") from error
@@ -241,7 +242,7 @@ def _free_batch(model: onnx.ModelProto, target: Path, spec: ModelSpec) -> bool:
     free.CopyFrom(model)
     set_dims(free, {0: "batch"})
     fixed = target.read_bytes()
-    onnx.save(free, target)
+    save_model(free, target)
     try:
         found = load_backend(target, "cpu").run(noise)
         if found.shape == wanted.shape and np.allclose(found, wanted, atol=_TOLERANCE * max(1, np.abs(wanted).max())):

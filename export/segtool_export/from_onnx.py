@@ -23,6 +23,7 @@ from segtool_export.exporting import (
     store,
     with_share,
 )
+from segtool_export.external_data import save_model
 from segtool_export.foreign import Adopted, adopt
 from segtool_export.onnx_graph import set_dims
 from segtool_export.parity import Original
@@ -66,6 +67,8 @@ def export_onnx(
     with tempfile.TemporaryDirectory(prefix="segtool-export-") as name:
         folder = Path(name)
         adopted = adopt(source, spec_file, folder / "adopted.onnx")
+        if conversion.precision != "fp32":
+            check_converters(adopted.path, conversion.precision)
         spec = adopted.spec
         if min_component_share is not None:
             spec = spec.model_copy(update={"postprocess": with_share(spec.postprocess, min_component_share)})
@@ -112,4 +115,4 @@ def _fix(adopted: Adopted, path: Path) -> None:
     extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
     model = onnx.load(adopted.path)
     set_dims(model, {0: 1, **dict(enumerate(extent, start=2))})
-    onnx.save(model, path)
+    save_model(model, path)

@@ -1,5 +1,6 @@
 """A torch network as one ONNX file that holds its spec."""
 
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch.jit._trace import TracerWarning
 
 from segtool.model_file import write_spec
 from segtool.spec import ModelSpec
+from segtool_export.external_data import gather
 from segtool_export.folding import fold_norms
 from segtool_export.precision import HalfNetwork, Kept, kept_modules
 
@@ -25,7 +27,8 @@ def write_onnx(
     """Write ``network`` in inference mode with ``spec`` inside.
 
     Channels are fixed; batch and space are dynamic, unless ``static`` fixes them at one window or slice of the
-    spec's size. The graph takes ``image`` ``(N, C, *S)`` and gives ``logits`` ``(N, K, *S)``, both float32.
+    spec's size. The graph takes ``image`` ``(N, C, *S)`` and gives ``logits`` ``(N, K, *S)``, both float32. Weights
+    that one file cannot hold lie beside it, see :mod:`segtool_export.external_data`.
 
     Args:
         network: As trained.
@@ -47,20 +50,21 @@ def write_onnx(
     if half is not None:
         network = fold_norms(network, example)
         network = HalfNetwork(network, kept_modules(network, half, example)).eval()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         _ignore_exporter_warnings()
         # The exporter that records a run, not the newer one that follows torch.export: it writes opset 17,
         # which TensorRT 8.5 still reads, directly; the newer one writes 18 and converts the file downwards.
         torch.onnx.export(
             network,
             (example,),
-            path,
+            Path(folder) / path.name,
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_axes=None if static else {INPUT: names, OUTPUT: names},
             opset_version=opset,
             dynamo=False,
         )
+        gather(Path(folder), path.name, path)
     write_spec(path, spec, path)
 
 

@@ -15,6 +15,7 @@ from segtool_train.run_folder import RunFolder
 
 CARD = "card.md"
 _FEW_PATIENTS = 10  # below it an interval over patients is itself a guess
+_UNCHECKED = " So the recipe says: that the cases of this run are from that set was not checked."
 _SIDES = {
     "test": "the test patients, which chose nothing",
     "validation": "the **validation** patients, as the run has no test patients. They chose the epoch and the "
@@ -42,7 +43,7 @@ def run_card(run: RunFolder, model: Path, results: Mapping[str, Any]) -> str:
         NOT_A_DEVICE,
         facts(model, spec, _network(results)),
         "## Data",
-        data(spec),
+        data(spec) + (_UNCHECKED if "data" in spec.provenance else ""),
         _split(results),
         f"## Measured on {_SIDES[results['side']]}",
         *_measured(results),

@@ -11,8 +11,8 @@ from torch import nn
 from segtool.errors import ModelError, UsageError
 from segtool.spec import ModelSpec
 from segtool_export.learning import with_learnt
+from segtool_train.initial import build_network
 from segtool_train.run_folder import RunFolder
-from segtool_train.training import build_network
 
 Which = Literal["best", "last"]
 
@@ -64,7 +64,7 @@ class RunWeights:
             UsageError: Not a run that has ended an epoch.
             ModelError: The weights do not fit the recipe's network.
         """
-        network, _ = build_network(self.run.read_recipe())
+        network = build_network(self.run.read_recipe())
         states: dict[Which, Callable[[], dict[str, torch.Tensor]]] = {"best": self.run.read_best, "last": self._last}
         try:
             network.load_state_dict(states[self.which]())

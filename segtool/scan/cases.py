@@ -34,13 +34,14 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
     Args:
         inputs: Folders, searched with all their subfolders, and files.
         spec: The model the cases are for: its channel names and aliases come before the built-in ones.
-        options: What the user says about the files.
+        options: What the user says about the files; None where there is no way to say it, so that no remedy
+            names an option.
 
     Raises:
         UsageError: An input does not exist, an input or the whole holds no case, or a pattern names a channel
             that the model does not have.
     """
-    options = options or ScanOptions()
+    has_options, options = options is not None, options or ScanOptions()
     _check_patterns(spec, options)
     names = ChannelNames(spec, options.channels)
     found = find_entries(inputs, options.masks)
@@ -63,7 +64,7 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
     called = unique_names([(draft.entry, draft.base, tuple(draft.channels)) for draft in drafts])
     cases = []
     for draft, name, candidates in zip(drafts, called, paired, strict=True):
-        problems += _conflicts(draft, name, candidates)
+        problems += _conflicts(draft, name, candidates, has_options)
         if all(len(files) == 1 for files in draft.channels.values()):
             cases.append(_case(draft, name, candidates, spec, options))
     if not cases:
@@ -194,7 +195,7 @@ def _case(
     return CaseSource(name, channels, reference, draft.notes)
 
 
-def _conflicts(draft: _Draft, name: str, candidates: Sequence[Entry]) -> Iterator[Problem]:
+def _conflicts(draft: _Draft, name: str, candidates: Sequence[Entry], has_options: bool) -> Iterator[Problem]:
     """Files between which names cannot decide."""
     for channel, files in draft.channels.items():
         if len(files) > 1:
@@ -202,11 +203,12 @@ def _conflicts(draft: _Draft, name: str, candidates: Sequence[Entry]) -> Iterato
             yield Problem(
                 name,
                 f"several files are {channel}: {both}",
-                f"Keep one, or pass --channel {channel}=PATTERN.",
+                f"Keep one, or pass --channel {channel}=PATTERN." if has_options else "Keep one.",
             )
     if len(candidates) > 1:
         both = ", ".join(entry.where for entry in candidates)
-        yield Problem(name, f"several references fit: {both}", "Keep one, or name their folder with --masks.")
+        remedy = "Keep one, or name their folder with --masks." if has_options else "Keep one."
+        yield Problem(name, f"several references fit: {both}", remedy)
 
 
 def _in_order(channels: Iterable[str], spec: ModelSpec | None) -> list[str]:

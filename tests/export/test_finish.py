@@ -9,7 +9,7 @@ from finished_run import Finished
 from PIL import Image
 
 from segtool.errors import OutputError, UsageError
-from segtool.model_file import read_spec, sha256
+from segtool.model_file import read_spec, sha256, write_spec
 from segtool_export.finish import _without_paths, finish_run
 from segtool_export.run_card import run_card
 from segtool_train.finishing import finish
@@ -82,6 +82,15 @@ def test_the_card_states_what_was_measured_and_of_which_file(finished: Finished)
     pictures = [part.partition(")")[0] for part in card.split("](")[1:]]
     assert len(pictures) > 3
     assert all((finished.run / picture).is_file() for picture in pictures)
+
+
+def test_the_card_says_that_the_set_is_named_by_the_recipe_alone(copied: Path):
+    model = copied / "model.onnx"
+    spec = read_spec(model)
+    write_spec(model, spec.model_copy(update={"provenance": {**spec.provenance, "data": "Discs"}}), model)
+    card = run_card(RunFolder(copied), model, results_of(copied))
+    assert "Discs, licence not stated. So the recipe says" in card
+    assert "was not checked" not in (copied / "card.md").read_text(encoding="utf-8")  # it named none
 
 
 def test_the_report_names_the_file_as_it_is_now(finished: Finished):

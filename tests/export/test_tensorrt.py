@@ -1,8 +1,8 @@
 """TensorRT engines.
 
 Without a GPU TensorRT-RTX still parses a graph and builds an engine of it; nothing can be run. What these tests then
-prove is that our files parse and build, and that every call we make exists in the bindings that are installed; that
-an engine segments like ONNX Runtime needs a GPU.
+prove is that our files parse and build; that an engine segments like ONNX Runtime needs a GPU. The calls that we make,
+version by version, are in `test_tensorrt_calls`.
 """
 
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, load, save
-from quantised import quantise
+from onnx import load, save
+from quantised import halve, quantise
 from tiny import bright_spec, volume_spec, write_model, write_pictures
 from torch import nn
 
@@ -75,7 +75,7 @@ def test_a_model_parses_and_builds_for_its_specs_shapes(rtx: Bindings, tmp_path:
 
 
 def test_a_half_precision_graph_builds_as_it_is(rtx: Bindings, tmp_path: Path) -> None:
-    model = half(write_model(tmp_path / "m.onnx", bright_spec()))
+    model = halve(write_model(tmp_path / "m.onnx", bright_spec()))
     graph = read_graph(model)
     assert graph.precision == "fp16"
     assert build_plan(rtx, model, graph, shape_profile(model, graph))
@@ -103,25 +103,6 @@ def test_a_volume_network_with_instance_norm_builds(rtx: Bindings, tmp_path: Pat
     assert build_plan(rtx, tmp_path / "m.onnx", graph, shape_profile(tmp_path / "m.onnx", graph))
 
 
-def half(path: Path) -> Path:
-    """The model with its arithmetic in FP16 between two casts."""
-    loaded = load(path)
-    for tensor in loaded.graph.initializer:
-        values = np.frombuffer(tensor.raw_data, np.float32).astype(np.float16)
-        tensor.raw_data, tensor.data_type = values.tobytes(), TensorProto.FLOAT16
-    (conv,) = loaded.graph.node
-    conv.input[0], conv.output[0] = "half_in", "half_out"
-    nodes = [
-        helper.make_node("Cast", ["image"], ["half_in"], to=TensorProto.FLOAT16),
-        conv,
-        helper.make_node("Cast", ["half_out"], ["logits"], to=TensorProto.FLOAT),
-    ]
-    loaded.graph.ClearField("node")
-    loaded.graph.node.extend(nodes)
-    save(loaded, path)
-    return path
-
-
 def test_an_operator_that_tensorrt_has_not_is_named(rtx: Bindings, tmp_path: Path) -> None:
     model = write_model(tmp_path / "m.onnx", bright_spec())
     loaded = load(model)
@@ -147,64 +128,6 @@ def test_a_build_tells_how_far_it_is(rtx: Bindings, tmp_path: Path, monkeypatch:
     graph, said = read_graph(model), []
     build_plan(rtx, model, graph, shape_profile(model, graph), said.append)
     assert re.fullmatch(r"building engine: [\w ,-]+ \d+/\d+, \d+ s", said[0])
-
-
-# The calls
-
-
-CALLS = {
-    "Builder": ("create_network", "create_builder_config", "create_optimization_profile", "build_serialized_network"),
-    "OnnxParser": ("parse_from_file", "num_errors", "get_error"),
-    "ParserError": ("desc",),
-    "IBuilderConfig": (
-        "set_memory_pool_limit", "clear_flag", "set_flag", "add_optimization_profile", "progress_monitor",
-        "create_timing_cache", "set_timing_cache", "get_timing_cache",
-    ),
-    "IOptimizationProfile": ("set_shape",),
-    "ITimingCache": ("serialize",),
-    "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
-    "BuilderFlag": ("TF32",),
-    "MemoryPoolType": ("WORKSPACE",),
-    "Runtime": ("deserialize_cuda_engine",),
-    "ICudaEngine": ("create_execution_context",),
-    "IExecutionContext": ("set_input_shape", "get_tensor_shape", "set_tensor_address", "execute_async_v3"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("owner", CALLS)
-def test_every_call_exists_in_the_installed_bindings(bindings: Bindings, owner: str) -> None:
-    """Names alone: what a call does on a GPU is not tried here."""
-    source = Path(tensorrt_build.__file__).read_text() + Path(tensorrt_engine.__file__).read_text()
-    for name in CALLS[owner]:
-        assert hasattr(getattr(bindings.module, owner), name)
-        assert re.search(rf"\b{name}\b", source), f"{owner}.{name} is not called any more"
-
-
-def test_nothing_that_later_versions_dropped_is_called() -> None:
-    source = Path(tensorrt_build.__file__).read_text() + Path(tensorrt_engine.__file__).read_text()
-    gone = r"binding_|execute_async\(|execute_async_v2|build_engine\(|max_workspace_size|device_memory_size|layer\."
-    assert re.findall(gone, source) == []
-
-
-class _Flags:
-    """The enumeration of a version, with the names that it has."""
-
-    def __init__(self, **values: int) -> None:
-        self.__dict__.update(values)
-
-
-@pytest.mark.parametrize(
-    ("version", "flags", "expected"),
-    [
-        ("8.6.1", {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1}, 1 << 0),
-        ("10.16.1", {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}, 1 << 1),
-        ("11.0.0", {"STRONGLY_TYPED": 1}, 1 << 1),
-        ("12.0.0", {}, 0),
-    ],
-)
-def test_network_flags_are_those_of_the_version(version: str, flags: dict[str, int], expected: int) -> None:
-    module = _Flags(__name__="tensorrt", __version__=version, NetworkDefinitionCreationFlag=_Flags(**flags))
-    assert tensorrt_build._network_flags(Bindings(module)) == expected
 
 
 # The key

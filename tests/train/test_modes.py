@@ -57,6 +57,16 @@ def test_a_sweep_prints_its_table_and_says_by_its_exit_code_that_a_trial_failed(
     assert [trial["state"] for trial in facts["trials"]] == ["done", "failed"]
 
 
+@pytest.mark.parametrize("mode", [("--sweep", "cheng-table1"), ("cheng-unet", "--folds", "2")])
+def test_several_processes_are_refused_before_anything_is_written(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"WORLD_SIZE or --devices is 2\. Start segtool itself, not torchrun"):
+        invoke(*mode, "-d", discs, "-o", tmp_path / "out", *QUICK[2:])
+    assert not (tmp_path / "out").exists()
+
+
 def test_folds_end_with_mean_and_spread(discs: Path, recipe: Path, tmp_path: Path):
     code, out = invoke(recipe, "--folds", "2", "-d", discs, "-o", tmp_path / "out", *QUICK, "--json")
     assert code == 0

@@ -115,6 +115,19 @@ def test_an_option_that_the_network_lacks_names_those_it_has():
         parse_recipe(RECIPE.replace("width = 4", "breadth = 4"), "discs", "my.toml")
 
 
+PROVENANCE = RECIPE.replace(
+    "[training]", '[spec.provenance]\ndata = "Discs"\ndata_licence = "CC0"\nlicence = "MIT"\ncitation = "C"\n[training]'
+)
+
+
+def test_another_set_does_not_inherit_the_terms_of_the_recipes_own():
+    settings = dict(map(parse_setting, ["spec.provenance.data=Other discs", "spec.provenance.licence=CC BY 4.0"]))
+    provenance = parse_recipe(PROVENANCE, "discs", "here", settings).spec.provenance
+    assert provenance == {"data": "Other discs", "licence": "CC BY 4.0"}
+    assert parse_recipe(PROVENANCE, "discs", "here", {"training.lr": 1e-3}).spec.provenance["data_licence"] == "CC0"
+    assert parse_recipe(PROVENANCE, "discs", "here", {"spec.provenance.data": None}).spec.provenance == {}
+
+
 def test_an_unknown_recipe_names_the_shipped_ones():
     with pytest.raises(UsageError, match=r"Name one of .*cheng-lite0"):
         find_recipe("cheng-lite9")

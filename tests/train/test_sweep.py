@@ -2,13 +2,15 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_cheng import RECIPE
+from tiny_cheng import RECIPE, write_cheng
 
-from segtool.errors import UsageError
+from segtool.errors import CaseError, UsageError, UserError
 from segtool_train.recipe import Recipe, parse_recipe
 from segtool_train.sweep.plan import Search, Sweep
 from segtool_train.sweep.run import SweepOutcome, run_sweep
@@ -127,6 +129,62 @@ def test_what_no_trial_can_do_is_said_before_the_first_one(discs: Path, tmp_path
     with pytest.raises(UsageError, match=r"Raise \[data.split\] validation"):
         swept(discs, tmp_path, optuna=search, set={"data.split.validation": 0})
     assert not list(tmp_path.iterdir())
+
+
+NOBODY_CAN: dict[str, tuple[dict[str, Any], str]] = {
+    "the folder is not there": ({"data": Path("nowhere")}, "nowhere: no such folder"),
+    "the folder holds no such set": ({"data": Path()}, "layout 'cheng' wants"),
+    "the weights are not there": ({"init": Path("nowhere.pt")}, "Give a .safetensors file"),
+    "the package is not there": ({"mlflow": "x:"}, "mlflow is not installed|Check the address"),
+}
+
+
+@pytest.mark.parametrize("reason", NOBODY_CAN)
+def test_what_stops_all_trials_stops_the_sweep_and_writes_no_rows(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+):
+    monkeypatch.chdir(tmp_path)
+    changes, said = NOBODY_CAN[reason]
+    options = Options(**{"data": discs, "run": tmp_path / "out", "device": "cpu", "tensorboard": False, **changes})
+    plan = Sweep(recipe="discs", set=SHARED, grid={"training.lr": [1e-2, 1e-3]})
+    with pytest.raises(UserError, match=said):
+        run_sweep(plan, read, options, lambda _line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corrupt_file_stops_the_sweep_once_and_is_skipped_on_request(tmp_path: Path):
+    data = write_cheng(tmp_path / "data", size=32)
+    (data / "images" / "0003.png").write_bytes(b"no picture")
+    plan = Sweep(recipe="discs", set=SHARED, grid={"training.lr": [1e-2, 1e-3], "network.width": [2]})
+    options = Options(data, tmp_path / "out", device="cpu", tensorboard=False)
+    with pytest.raises(CaseError, match=r"1 of 20 cases cannot be used.*0003\.png.*--skip-broken"):
+        run_sweep(plan, read, options, lambda _line: None)
+    assert not list((tmp_path / "out").glob("trial-*"))
+    assert not (tmp_path / "out" / "sweep.csv").exists()
+    outcome = run_sweep(plan, read, replace(options, skip_broken=True), lambda _line: None)
+    assert [trial.state for trial in outcome.trials] == ["done", "done"]
+
+
+def test_what_stops_one_trial_alone_is_its_row(discs: Path, tmp_path: Path):
+    """The first network has no encoder to train slowly, and the first split nobody for early stopping."""
+    rows = [
+        {"training.encoder_lr": 1e-4},
+        {"data.split.validation": 0, "training.early_stopping": {"patience": 1}},
+        {"network.width": 2},
+    ]
+    outcome = swept(discs, tmp_path, trials=rows)
+    assert [trial.state for trial in outcome.trials] == ["failed", "failed", "done"]
+    first, second = (trial.error for trial in outcome.trials[:2])
+    assert "its network has no encoder" in first
+    assert "nobody validates in this split" in second
+
+
+def test_a_finished_sweep_needs_its_data_no_more_than_to_list_them(discs: Path, tmp_path: Path):
+    rows = [{"network.width": 2}]
+    first = swept(discs, tmp_path, trials=rows)
+    shutil.rmtree(tmp_path / "cache")
+    assert swept(discs, tmp_path, trials=rows, resume=True) == first
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_trial_file_tells_what_was_set(discs: Path, tmp_path: Path):

@@ -19,9 +19,10 @@ from segtool.errors import DeviceError, MissingDependencyError, OutputError, Usa
 from segtool.spec import ModelSpec
 from segtool_train.data.split import Split
 from segtool_train.frameworks import pl
+from segtool_train.initial import build_network
 from segtool_train.progress import EpochBar
 from segtool_train.recipe import Recipe, parse_recipe
-from segtool_train.training import Options, build_network, train_run
+from segtool_train.training import Options, train_run
 
 
 class Killed(Exception):
@@ -151,6 +152,26 @@ def test_tensorboard_has_every_number_of_every_epoch(run: Path):
     assert "train_loss" in events.Tags()["scalars"]
 
 
+NAMED = {
+    "by the recipe": ({"spec.provenance": {"data": "Discs", "data_licence": "CC0"}}, "on 'Discs', licence CC0; for an"),
+    "without terms": ({"spec.provenance": {"data": "Discs"}}, "on 'Discs', licence not stated; for another set --set"),
+    "by nobody": ({}, "will not say what it was trained on; name it with --set spec.provenance.data=NAME"),
+}
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_a_training_begins_with_what_the_model_will_say_of_its_data(discs: Path, tmp_path: Path, named: str):
+    def stop(line: str) -> None:
+        said.append(line)
+        raise Killed
+
+    said: list[str] = []
+    chosen, wanted = NAMED[named]
+    with pytest.raises(Killed):
+        train_run(parse_recipe(RECIPE, "discs", "here", chosen), Options(discs, tmp_path / "run"), stop)
+    assert wanted in said[0]
+
+
 def test_weights_of_a_run_start_another(discs: Path, run: Path, tmp_path: Path):
     still = recipe(epochs=1, lr=1e-12, ema_decay=None)
     outcome = train_run(still, Options(discs, tmp_path / "next", init=run, tensorboard=False), quiet)
@@ -237,7 +258,7 @@ def test_a_frozen_encoder_stands_still(discs: Path, tmp_path: Path):
     once = train_run(frozen, Options(discs, tmp_path, tensorboard=False), quiet)
     state = load_file(once.run.best_file)
     pl.seed_everything(0, verbose=False)
-    fresh, _ = build_network(frozen)
+    fresh = build_network(frozen)
     start = fresh.state_dict()
     encoder = [key for key in start if key.startswith("encoder.")]
     assert all(torch.equal(state[key], start[key]) for key in encoder)

@@ -19,9 +19,10 @@ from segtool.spec import ModelSpec
 from segtool_train.data.cache import read_cache
 from segtool_train.data.dataset import Batch, WholeSamples, loader
 from segtool_train.data.listing import listed
+from segtool_train.initial import build_network
 from segtool_train.run_folder import RunFolder
 from segtool_train.scores import Scores, count_overlap, decided, summarise
-from segtool_train.training import Options, build_network
+from segtool_train.training import Options
 
 Array = npt.NDArray[Any]
 Side = Literal["test", "validation"]
@@ -44,7 +45,7 @@ def score_test(run: RunFolder, options: Options, side: Side = "test") -> Scores:
     if not indices:
         raise UsageError(f"{run.path}: its split leaves no {side} samples", f"Set [data.split] {side} in the recipe.")
     device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-    network, _ = build_network(recipe)
+    network = build_network(recipe)
     network.load_state_dict(run.read_best())
     network.to(device).eval()
     groups = {item.name: item.group for item in listed(recipe, options.data).items}

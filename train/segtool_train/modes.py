@@ -1,5 +1,6 @@
 """What ``segtool train`` does beside a single training: a sweep, folds, or a picture of the augmentation."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ def run_mode(
     asked = [flag for flag, value in flags.items() if value is not None]
     if len(asked) != 1:
         raise UsageError(f"{' and '.join(asked)} are different jobs", "Give one of them.")
+    _require_alone(asked[0], request.options)
     if preview is not None:
         return _preview(request, preview)
     if sweep is not None:
@@ -73,7 +75,6 @@ def _preview(request: Request, picture: Path) -> dict[str, Any]:
 
 
 def _sweep(request: Request, name: str, *, test: bool) -> dict[str, Any]:
-    _require_one_device(request.options)
     path = find_sweep(name)
     plan = read_sweep(path)
     clash = sorted(plan.varied & request.overrides.keys())
@@ -99,7 +100,6 @@ def _sweep(request: Request, name: str, *, test: bool) -> dict[str, Any]:
 
 
 def _folds(request: Request, count: int) -> dict[str, Any]:
-    _require_one_device(request.options)
     outcome = run_folds(request.read, count, request.options, request.log, request.finish)
     if outcome.models:
         models = " ".join(f"-m {path}" for path in outcome.models)
@@ -110,9 +110,11 @@ def _folds(request: Request, count: int) -> dict[str, Any]:
     return {**facts(outcome), "run": str(request.options.run), "models": [str(path) for path in outcome.models]}
 
 
-def _require_one_device(options: Options) -> None:
+def _require_alone(flag: str, options: Options) -> None:
     """Lightning starts the other processes of a training as copies of the command, which is here many trainings."""
-    if find_processes(options.device, options.devices).world > 1:
+    world = max(find_processes(options.device, options.devices).world, int(os.environ.get("WORLD_SIZE") or 1))
+    if world > 1:
         raise UsageError(
-            "a sweep and folds train on one device", "Leave --devices and torchrun out, or train the folds one by one."
+            f"{flag} runs in one process, and WORLD_SIZE or --devices is {world}",
+            "Start segtool itself, not torchrun, without --devices; or train each trial or fold by itself, with --set.",
         )

@@ -8,6 +8,9 @@ from pydantic import BaseModel
 
 from segtool.errors import UsageError
 
+_PROVENANCE = "spec.provenance."
+_OF_A_SET = ("data_licence", "data_changes", "citation", "licence")
+"""Provenance that holds for one set and for weights trained on it."""
 _NOT_BARE = ("[", "{", '"', "'")
 """What a value that is meant as TOML begins with; anything else that TOML does not know is a bare string."""
 
@@ -42,6 +45,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     """All of ``--set``, by key; a later one replaces an earlier one."""
     return dict(map(parse_setting, texts))
+
+
+def of_its_set(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``overrides`` that name another set, without what the recipe says of its own: terms, changes, whom to cite."""
+    if f"{_PROVENANCE}data" not in overrides:
+        return dict(overrides)
+    return {**{f"{_PROVENANCE}{key}": None for key in _OF_A_SET}, **overrides}
 
 
 def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

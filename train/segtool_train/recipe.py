@@ -15,7 +15,7 @@ from segtool_train.data import LAYOUTS
 from segtool_train.data.split import SplitRecipe
 from segtool_train.losses import get_loss
 from segtool_train.networks import NETWORKS, get_network
-from segtool_train.overrides import keys_at, override
+from segtool_train.overrides import keys_at, of_its_set, override
 from segtool_train.toml_text import toml_text
 
 _HERE = Path(__file__).resolve().parent
@@ -261,7 +261,7 @@ def parse_recipe(text: str, name: str, where: str, overrides: Mapping[str, Any] 
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not TOML ({error})", "Mend the file.") from error
     try:
-        return Recipe.model_validate(override({"name": name, **raw}, overrides or {}))
+        return Recipe.model_validate(override({"name": name, **raw}, of_its_set(overrides or {})))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "recipe"

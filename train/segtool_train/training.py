@@ -15,13 +15,10 @@ from segtool.errors import UsageError
 from segtool.spec import ModelSpec
 from segtool_train.data.dataset import TrainingSamples, WholeSamples, loader
 from segtool_train.data.split import Split
-from segtool_train.encoder import Encoder, find_encoder
-from segtool_train.frameworks import pl
-from segtool_train.initial import fill_network
+from segtool_train.encoder import Encoder
+from segtool_train.initial import first_network
 from segtool_train.meter import Meter
 from segtool_train.module import SegmentationModule
-from segtool_train.networks import get_network
-from segtool_train.networks.base import Interface
 from segtool_train.processes import Device, Processes, find_processes
 from segtool_train.progress import EpochBar
 from segtool_train.recipe import Recipe
@@ -107,6 +104,8 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     # What can be refused without the data comes before them: to fill a cache may take hours.
     network, encoder = _network(recipe, options, fill=checkpoint is None)
     trackers = _trackers(recipe, run, options) if processes.first else []
+    if checkpoint is None:
+        log(f"note    {_named_set(recipe.spec)}")
     with processes.first_one_first():
         gathered = gather(
             recipe,
@@ -138,11 +137,16 @@ def train_run(recipe: Recipe, options: Options, log: Callable[[str], None]) -> O
     return Outcome(run, history.best_epoch, history.best_row["val_dice"], tuple(history.rows), processes.first)
 
 
-def build_network(recipe: Recipe) -> tuple[nn.Module, nn.Module | None]:
-    """The recipe's network with random weights, and its encoder where it has one."""
-    described = get_network(recipe.network.name, recipe.network.options)
-    module = described.build(Interface.of(recipe.spec))
-    return module, described.encoder(module)
+def check_start(recipe: Recipe, options: Options) -> None:
+    """Refuse what :func:`train_run` would refuse before it looks at the data; ``options.run`` counts for nothing.
+
+    Raises:
+        UserError: The device, the weights to start from, or a package stand in the way.
+    """
+    _require_sense(recipe, options, find_processes(options.device, options.devices))
+    _network(recipe, options, fill=True)
+    for tracker in _trackers(recipe, RunFolder(options.run), options):
+        tracker.close()
 
 
 def _say_nothing(_line: str) -> None:
@@ -178,6 +182,16 @@ def _checkpoint(run: RunFolder, resume: bool, recipe: Recipe) -> Path | None:
         )
     run.check_last()
     return run.last_file
+
+
+def _named_set(spec: ModelSpec) -> str:
+    """What the model will say of its data, which nothing here can check."""
+    way = "--set spec.provenance.data=NAME --set spec.provenance.data_licence=TERMS"
+    data, terms = (spec.provenance.get(key) for key in ("data", "data_licence"))
+    if not data:
+        return f"the model will not say what it was trained on; name it with {way}"
+    licence = f"licence {terms}" if terms else "licence not stated"
+    return f"the model will say that it was trained on {data!r}, {licence}; for another set {way}"
 
 
 def _with_provenance(recipe: Recipe, split: Split) -> ModelSpec:
@@ -231,19 +245,7 @@ def _trackers(recipe: Recipe, run: RunFolder, options: Options) -> list[Tracker]
 
 
 def _network(recipe: Recipe, options: Options, fill: bool) -> tuple[nn.Module, Encoder | None]:
-    """The network, filled with earlier weights where ``fill``, and its encoder.
-
-    Raises:
-        UsageError: It cannot be built, or weights do not fit it.
-    """
-    pl.seed_everything(recipe.training.seed, verbose=False)
-    described = get_network(recipe.network.name, recipe.network.options)
-    network = described.build(Interface.of(recipe.spec))
-    if fill and options.init is not None:
-        fill_network(network, options.init)
-    elif fill:
-        described.load_pretrained(network, options.encoder_weights)
-    return network, find_encoder(described, network, recipe.training)
+    return first_network(recipe, init=options.init, encoder_weights=options.encoder_weights, fill=fill)
 
 
 def _module(recipe: Recipe, gathered: TrainingSet, network: nn.Module, encoder: Encoder | None) -> SegmentationModule:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from segtool.errors import CaseError, VoxelError
+from segtool.errors import CaseError, MissingChannelError, VoxelError
 from segtool.loading import load_case
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.spec import ModelSpec
@@ -44,7 +44,17 @@ def prepare(item: Item, rule: Rule) -> Prepared:
         CaseError: The item cannot be read, has no reference, or one with a value that the rule does not know.
     """
     spec = rule.spec
-    case = load_case(item.source, spec)
+    try:
+        case = load_case(item.source, spec)
+    except MissingChannelError as error:
+        if not error.channel:
+            raise
+        # Patterns for names are an option of predict; what a training learns, its model file keeps.
+        raise MissingChannelError(
+            error.problem,
+            f"Name the files so that they end in _{error.channel}, or list the end that they have under aliases of "
+            "that channel in the recipe's spec.channels.",
+        ) from error
     if case.reference is None:
         raise CaseError(f"{item.name}: has no reference mask", "Add its mask, or take the case out of the folder.")
     labels = case.reference.labels

@@ -11,20 +11,15 @@ from pathlib import Path
 from segtool.atomic import write_text
 from segtool.errors import UsageError, UserError
 from segtool_train.columns import measures
-from segtool_train.data.listing import listed
-from segtool_train.data.split import split_items
 from segtool_train.held_out import score_test
 from segtool_train.recipe import Recipe
 from segtool_train.run_folder import RunFolder
-from segtool_train.sweep.plan import Choices, Sweep, Values
+from segtool_train.sweep.check import Log, Read, check_sides, check_trials
+from segtool_train.sweep.plan import Sweep, Values
 from segtool_train.sweep.search import Proposal
 from segtool_train.sweep.table import short_names, short_value, write_tables
 from segtool_train.sweep.trial import Trial, read_trial
 from segtool_train.training import Options, train_run
-
-Log = Callable[[str], None]
-Read = Callable[[Values], Recipe]
-"""The recipe with some of its values replaced. Raises UsageError where they are not valid."""
 
 _ENDED = frozenset({"done", "pruned"})
 """Not trained again; a failed trial is, as its cause may have been mended."""
@@ -67,13 +62,16 @@ def run_sweep(sweep: Sweep, read: Read, options: Options, log: Log, *, test: boo
         All trials; one that an error stopped is a failed row.
 
     Raises:
-        UsageError: The folder holds another sweep, no trial's recipe is valid, or the data cannot be used.
+        UserError: The folder holds another sweep, no trial's recipe is valid, or what stands in the way of one, such
+            as a broken case, stands in the way of all: then no trial is written.
         KeyboardInterrupt: As it came.
     """
     _check_folder(options)
-    _check_data(sweep, read, options, test)
+    check_sides(sweep, read, options.data, test=test)
     points = sweep.points
     total = sweep.optuna.trials if sweep.optuna else len(points)
+    if not all(_has_ended(read_trial(options.run, number)) for number in range(total)):
+        check_trials(sweep, read, options, log)
     trials: list[Trial] = []
     for number in range(total):
         known = read_trial(options.run, number)
@@ -86,7 +84,7 @@ def run_sweep(sweep: Sweep, read: Read, options: Options, log: Log, *, test: boo
         log(f"trial {number + 1}/{total}  {_described(values)}")
         trial = Trial(number, values, "started")
         run = RunFolder(options.run / trial.folder)
-        if known and known.state in _ENDED:
+        if known and _has_ended(known):
             _check_same(run, read, {**sweep.shared, **values})
             trial = known
         else:
@@ -111,34 +109,8 @@ def _other(run: Path) -> UsageError:
     )
 
 
-def _check_data(sweep: Sweep, read: Read, options: Options, test: bool) -> None:
-    """See before the first training that one of the recipes is valid, and that its data can be used."""
-    recipe, first = None, None
-    for values in sweep.points or [_first(sweep)]:
-        try:
-            recipe = read({**sweep.shared, **values})
-            break
-        except UsageError as error:
-            first = first or error
-    if recipe is None:
-        assert first is not None
-        raise first
-    split = split_items(listed(recipe, options.data).items, recipe.data.split)
-    if sweep.optuna and not split.validation:
-        raise UsageError(
-            "a search needs validation, and the split leaves nobody for it", "Raise [data.split] validation."
-        )
-    if test and not split.test:
-        raise UsageError(
-            "--test: the split leaves no patients for testing", "Set [data.split] test in the recipe, or leave it out."
-        )
-
-
-def _first(sweep: Sweep) -> Values:
-    """A point of a search's space."""
-    assert sweep.optuna is not None
-    space = sweep.optuna.space
-    return {key: entry.choices[0] if isinstance(entry, Choices) else entry.low for key, entry in space.items()}
+def _has_ended(trial: Trial | None) -> bool:
+    return trial is not None and trial.state in _ENDED
 
 
 def _described(values: Values) -> str:
