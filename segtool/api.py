@@ -16,12 +16,12 @@ from segtool.ensemble import read_models
 from segtool.errors import GridError, UsageError
 from segtool.geometry import Geometry
 from segtool.pipeline import PredictOptions, predict_folder
-from segtool.postprocess import SliceAssembler, finish_volume, thresholds_for
+from segtool.postprocess import SliceAssembler, VolumeAssembler, background_logits, thresholds_for
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.report import Report
 from segtool.resample import on_host
 from segtool.scan import ScanOptions
-from segtool.sliding_window import slide
+from segtool.sliding_window import Windows
 from segtool.spec import ModelSpec
 
 PathLike = str | Path
@@ -70,8 +70,11 @@ class Model:
         if self.spec.input.rank == 3:
             volume = WindowedCase(case, self.spec)
             box = self.spec.input
-            logits = slide(volume.tensor, self.backend.run, box.patch, box.overlap, xp=self.backend.xp)
-            return finish_volume(volume, logits, self.spec, cut)[0]
+            whole = VolumeAssembler(volume, self.spec, cut)
+            windows = Windows(volume.tensor, box.patch, box.overlap)
+            for slab in windows.slabs(self.backend.run, xp=self.backend.xp, background=background_logits(self.spec)):
+                whole.add(slab.logits)
+            return whole.finish()[0]
         sliced = SlicedCase(case, self.spec)
         assembler = SliceAssembler(sliced, self.spec, cut)
         for index in range(sliced.count):

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from segtool.case import Case, CaseSource, LabelMap
 from segtool.errors import UserError
-from segtool.postprocess import SliceAssembler
-from segtool.preprocess import WindowedCase
+from segtool.postprocess import SliceAssembler, VolumeAssembler
 
 
 @dataclass(eq=False)
@@ -26,8 +25,7 @@ class Job:
     probabilities: npt.NDArray[np.float16] | None = None
     error: UserError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    assembler: SliceAssembler | None = None
-    windowed: WindowedCase | None = None
+    assembler: SliceAssembler | VolumeAssembler | None = None
     waiting_for: int = 1  # answers of the network, and one more until all its inputs are made
     held_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)

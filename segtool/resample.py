@@ -91,3 +91,39 @@ def _halve(array: Float32Array, axis: int) -> Float32Array:
         result[0] *= np.float32(8 / 7)
         result[-1] *= np.float32(8 / 7)
     return np.moveaxis(result, 0, axis)
+
+
+class Interpolation:
+    """:func:`resize` of one axis, a few planes at a time, as the planes that they are mixed from come in.
+
+    Args:
+        size_in: Planes that will come.
+        size_out: Planes that are wanted.
+    """
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        self._same = size_in == size_out
+        self._size_in, self._size_out = size_in, size_out
+        used = linear_matrix(size_in, size_out) > 0
+        self._from = used.argmax(axis=1)
+        self._to = size_in - used[:, ::-1].argmax(axis=1)
+
+    def ready(self, known: int) -> int:
+        """How many planes can be made from the first ``known``."""
+        return int(np.searchsorted(self._to, known, side="right"))
+
+    def first_needed(self, plane: int) -> int:
+        """The first plane that ``plane`` or any later one is mixed from."""
+        return int(self._from[plane]) if plane < self._size_out else self._size_in
+
+    def take(self, pending: npt.NDArray[Any], first: int, start: int, stop: int) -> Float32Array:
+        """Planes ``start`` to ``stop`` of ``(K, n, H, W)`` whose own first plane is ``first``."""
+        below, above = int(self._from[start]), int(self._to[stop - 1])
+        planes: Float32Array = pending[:, below - first : above - first]
+        if self._same:
+            return planes
+        xp = array_module(pending)
+        matrix = xp.asarray(linear_matrix(self._size_in, self._size_out)[start:stop, below:above])
+        flat = planes.reshape(*planes.shape[:2], -1)
+        mixed: Float32Array = xp.matmul(matrix, flat).reshape(len(planes), stop - start, *planes.shape[2:])
+        return mixed

@@ -1,7 +1,9 @@
 """Windows over a volume, blended with a Gaussian. Knows no engine: it is given a function."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 AnyArray = npt.NDArray[Any]
+Window = tuple[slice, ...]
 
 _SIGMA = 1 / 8  # of the patch, as nnU-Net has it (Isensee et al., Nature Methods 18, 2021)
 _FLOOR = 1e-3  # of the peak: keeps float32 division exact enough where only a corner of a window reaches
@@ -33,9 +36,152 @@ def gaussian(patch: Sequence[int]) -> npt.NDArray[np.float32]:
     return np.asarray(weights)
 
 
-def _batches(items: list[tuple[slice, ...]], size: int) -> Iterator[list[tuple[slice, ...]]]:
+@dataclass(frozen=True)
+class Slab:
+    """Blended logits ``(K, n, *S[1:])`` of ``n`` neighbouring planes of a volume, or rows of a picture.
+
+    Attributes:
+        start: The first of them.
+        logits: Float32, in the network's array module; belongs to whoever takes it.
+    """
+
+    start: int
+    logits: AnyArray
+
+
+class Windows:
+    """The windows of one tensor, in levels along its first axis.
+
+    Args:
+        tensor: ``(C, *S)`` float32. Axes shorter than the patch are padded with the tensor's lowest value for
+            the network's sake; the padding is cut off again.
+        patch: Extent of a window.
+        overlap: Least share of a window that its neighbour covers too, in [0, 1).
+    """
+
+    def __init__(self, tensor: AnyArray, patch: Sequence[int], overlap: float) -> None:
+        self._shape, self._patch = tensor.shape[1:], tuple(patch)
+        missing = [max(0, p - n) for n, p in zip(self._shape, patch, strict=True)]
+        self._before = [m // 2 for m in missing]
+        self._padded = tensor
+        if any(missing):
+            width = [(0, 0), *((b, m - b) for b, m in zip(self._before, missing, strict=True))]
+            self._padded = np.pad(tensor, width, constant_values=tensor.min())
+        extents = self._padded.shape[1:]
+        self._starts = [window_starts(n, p, overlap) for n, p in zip(extents, patch, strict=True)]
+
+    @property
+    def levels(self) -> int:
+        """How many slabs :meth:`slabs` gives."""
+        return len(self._starts[0])
+
+    @property
+    def count(self) -> int:
+        """Windows in all."""
+        return math.prod(len(starts) for starts in self._starts)
+
+    def slabs(
+        self,
+        run: Callable[[AnyArray], AnyArray],
+        batch: int = 1,
+        xp: ModuleType = np,
+        on_window: Callable[[int, int], None] | None = None,
+        background: npt.NDArray[np.float32] | None = None,
+    ) -> Iterator[Slab]:
+        """Run a network over all windows and give planes as soon as no further window reaches them.
+
+        Only the planes that one level of windows covers are held as logits, whatever the volume's length.
+
+        Args:
+            run: ``(N, C, *patch)`` to ``(N, K, *patch)``.
+            batch: Windows a call.
+            xp: Array module of ``run``, numpy or cupy; blending happens there.
+            on_window: Told (windows done, windows in all) after each call.
+            background: Logits ``(K,)`` of windows that hold one value a channel and nothing else: the network is
+                not asked about them. None asks it about all.
+        """
+        source = xp.asarray(self._padded)
+        weights = xp.asarray(gaussian(self._patch))
+        along, *across = (xp.asarray(sums) for sums in self._weight_sums())
+        plane_sums = _outer(across, xp)
+        starts, end = self._starts[0], self._padded.shape[1]
+        total: AnyArray | None = None
+        done = 0
+        for start, following in zip(starts, [*starts[1:], end], strict=True):
+            level = [self._window(start, corner) for corner in itertools.product(*self._starts[1:])]
+            asked = level
+            if background is not None:
+                blank = [window for window in level if _is_blank(source[(slice(None), *window)])]
+                asked = [window for window in level if window not in blank]
+                if total is None and blank:
+                    total = self._zeros(len(background), xp)
+                for window in blank:
+                    assert total is not None
+                    values = xp.asarray(background).reshape(-1, *[1] * len(self._patch))
+                    total[(slice(None), *_moved(window, start))] += values * weights
+                done += len(blank)
+            for group in _batches(asked, batch):
+                answer = run(xp.ascontiguousarray(xp.stack([source[(slice(None), *window)] for window in group])))
+                if total is None:
+                    total = self._zeros(answer.shape[1], xp)
+                for window, logits in zip(group, answer, strict=True):
+                    total[(slice(None), *_moved(window, start))] += logits * weights
+                done += len(group)
+                if on_window is not None:
+                    on_window(done, self.count)
+            assert total is not None
+            planes = following - start
+            sums = along[start:following].reshape(-1, *[1] * plane_sums.ndim) * plane_sums
+            yield self._slab(start, total[:, :planes] / sums)
+            if following < end:
+                kept, total = total[:, planes:], self._zeros(len(total), xp)
+                total[:, : kept.shape[1]] = kept
+
+    def _window(self, start: int, corner: Sequence[int]) -> Window:
+        return tuple(slice(s, s + p) for s, p in zip((start, *corner), self._patch, strict=True))
+
+    def _zeros(self, classes: int, xp: ModuleType) -> AnyArray:
+        """Of one level: as many planes as a window has."""
+        zeros: AnyArray = xp.zeros((classes, self._patch[0], *self._padded.shape[2:]), xp.float32)
+        return zeros
+
+    def _weight_sums(self) -> Iterator[npt.NDArray[np.float32]]:
+        """What the weights of all windows add up to along each axis; the windows are a grid, so that suffices."""
+        for extent, patch, starts in zip(self._padded.shape[1:], self._patch, self._starts, strict=True):
+            sums = np.zeros(extent, np.float32)
+            for start in starts:
+                sums[start : start + patch] += gaussian([patch])
+            yield sums
+
+    def _slab(self, start: int, logits: AnyArray) -> Slab:
+        """Without the padding. An axis that is padded has one window, so that some plane is always left."""
+        first = max(start, self._before[0])
+        last = min(start + logits.shape[1], self._before[0] + self._shape[0])
+        inner = (slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True))
+        return Slab(first - self._before[0], logits[(slice(None), slice(first - start, last - start), *inner)])
+
+
+def _batches(items: list[Window], size: int) -> Iterator[list[Window]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _moved(window: Window, start: int) -> Window:
+    """The same window in an array that begins at plane ``start``."""
+    return (slice(window[0].start - start, window[0].stop - start), *window[1:])
+
+
+def _outer(sums: Sequence[AnyArray], xp: ModuleType) -> AnyArray:
+    """The product of one vector an axis."""
+    product: AnyArray = xp.ones((), xp.float32)
+    for one in sums:
+        product = product[..., None] * one
+    return product
+
+
+def _is_blank(window: AnyArray) -> bool:
+    """Whether every channel of ``(C, *patch)`` is one value throughout."""
+    return all(bool((channel == channel[(0,) * channel.ndim]).all()) for channel in window)
 
 
 def slide(
@@ -47,49 +193,13 @@ def slide(
     xp: ModuleType = np,
     on_window: Callable[[int, int], None] | None = None,
 ) -> AnyArray:
-    """Run a network over all windows of a tensor and blend what it answers.
+    """Run a network over all windows of a tensor and blend what it answers, all of it in memory.
 
-    Args:
-        tensor: ``(C, *S)`` float32. Axes shorter than the patch are padded with the tensor's lowest value for
-            the network's sake; the padding is cut off again.
-        run: ``(N, C, *patch)`` to ``(N, K, *patch)``.
-        patch: Extent of a window.
-        overlap: Least share of a window that its neighbour covers too, in [0, 1).
-        batch: Windows a call.
-        xp: Array module of ``run``, numpy or cupy; blending happens there.
-        on_window: Told (windows done, windows in all) after each call.
+    Arguments as for :class:`Windows` and :meth:`Windows.slabs`.
 
     Returns:
         ``(K, *S)`` float32 in ``xp``.
     """
-    shape = tensor.shape[1:]
-    missing = [max(0, p - n) for n, p in zip(shape, patch, strict=True)]
-    if any(missing):
-        before = [m // 2 for m in missing]
-        width = [(0, 0), *((b, m - b) for b, m in zip(before, missing, strict=True))]
-        padded = np.pad(tensor, width, constant_values=tensor.min())
-    else:
-        before, padded = [0] * len(shape), tensor
-    source = xp.asarray(padded)
-    weights = xp.asarray(gaussian(patch))
-    starts = [window_starts(n, p, overlap) for n, p in zip(padded.shape[1:], patch, strict=True)]
-    windows = [
-        tuple(slice(s, s + p) for s, p in zip(corner, patch, strict=True)) for corner in itertools.product(*starts)
-    ]
-    total: AnyArray | None = None
-    weight_sum = xp.zeros(padded.shape[1:], xp.float32)
-    done = 0
-    for group in _batches(windows, batch):
-        answer = run(xp.ascontiguousarray(xp.stack([source[(slice(None), *w)] for w in group])))
-        if total is None:
-            total = xp.zeros((answer.shape[1], *padded.shape[1:]), xp.float32)
-        for window, logits in zip(group, answer, strict=True):
-            total[(slice(None), *window)] += logits * weights
-            weight_sum[window] += weights
-        done += len(group)
-        if on_window is not None:
-            on_window(done, len(windows))
-    assert total is not None
-    total /= weight_sum
-    inner = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    return total[(slice(None), *inner)]
+    slabs = list(Windows(tensor, patch, overlap).slabs(run, batch, xp, on_window))
+    blended: AnyArray = xp.concatenate([slab.logits for slab in slabs], axis=1)
+    return blended

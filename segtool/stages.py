@@ -23,10 +23,10 @@ from segtool.errors import GridError, UserError, VoxelError
 from segtool.job import Finish, Job
 from segtool.loading import load_case
 from segtool.overlap import ByteBudget, ByteQueue, Stopped
-from segtool.postprocess import SliceAssembler, Thresholds, finish_volume
+from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler, background_logits
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.resample import on_host
-from segtool.sliding_window import slide
+from segtool.sliding_window import Windows
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
@@ -76,6 +76,8 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Output:
+    """Logits ``(K, h, w)`` of a slice, or of the next planes of a volume where ``index`` is None."""
+
     job: Job
     index: int | None
     logits: AnyArray
@@ -130,7 +132,9 @@ class Stages:
         """
         self._sources = iter([Job(source) for source in sources])
         readers = [self._thread(self._read) for _ in range(self._options.readers)]
-        writers = [self._thread(self._write) for _ in range(self._options.writers)]
+        # The slabs of a volume come in order, and one thread takes them in order.
+        count = self._options.writers if self._spec.input.rank == 2 else 1
+        writers = [self._thread(self._write) for _ in range(count)]
         engines = [self._thread(self._infer) for _ in range(self._options.engines - 1)]
         closer = self._thread(lambda: self._close_after(readers))
         try:
@@ -215,11 +219,15 @@ class Stages:
         assert job.case is not None
         if self._spec.input.rank == 3:
             with job.timed("preprocess"):
-                job.windowed = WindowedCase(job.case, self._spec)
-            self._put(_Input(job, None, job.windowed.tensor))
+                windowed = WindowedCase(job.case, self._spec)
+            job.assembler = VolumeAssembler(
+                windowed, self._spec, self._options.threshold, self._options.keep_probabilities
+            )
+            self._put(_Input(job, None, windowed.tensor))
             return
         sliced = SlicedCase(job.case, self._spec)
-        job.assembler = SliceAssembler(sliced, self._spec, self._options.threshold, self._options.keep_probabilities)
+        slices = SliceAssembler(sliced, self._spec, self._options.threshold, self._options.keep_probabilities)
+        job.assembler = slices
         for index in range(sliced.count):
             with job.timed("preprocess"):
                 tensor = None if sliced.is_blank(index) else sliced.tensor(index)
@@ -275,16 +283,17 @@ class Stages:
             self._on_units(done - before)
             before = done
 
-        with item.job.timed("infer"):
-            logits = slide(
-                item.tensor,
-                self._backend.run,
-                self._spec.input.patch,
-                self._spec.input.overlap,
-                xp=self._backend.xp,
-                on_window=report,
-            )
-        self._answers.put(_Output(item.job, None, logits), logits.nbytes)
+        windows = Windows(item.tensor, self._spec.input.patch, self._spec.input.overlap)
+        # One answer was announced when the input was put.
+        with item.job.lock:
+            item.job.waiting_for += windows.levels - 1
+        slabs = windows.slabs(
+            self._backend.run, xp=self._backend.xp, on_window=report, background=background_logits(self._spec)
+        )
+        for _ in range(windows.levels):
+            with item.job.timed("infer"):
+                logits = next(slabs).logits
+            self._answers.put(_Output(item.job, None, logits), logits.nbytes)
 
     # Writing
 
@@ -305,14 +314,12 @@ class Stages:
                 "Check the scan's intensities with `segtool inspect`, or use an FP32 model.",
             )
         with job.timed("postprocess"):
-            if index is not None:
-                assert job.assembler is not None
+            if isinstance(job.assembler, SliceAssembler):
+                assert index is not None
                 job.assembler.add(index, logits)
-                return
-            assert job.windowed is not None
-            job.label_map, job.probabilities = finish_volume(
-                job.windowed, logits, self._spec, self._options.threshold, self._options.keep_probabilities
-            )
+            else:
+                assert job.assembler is not None
+                job.assembler.add(logits)
 
     def _answered(self, job: Job) -> None:
         """Count one answer; the last one finishes the case, in whichever thread it arrives."""
@@ -329,6 +336,6 @@ class Stages:
                     job.label_map, job.probabilities = job.assembler.finish()
             self._finish(job)
         finally:
-            job.case = job.label_map = job.probabilities = job.assembler = job.windowed = None
+            job.case = job.label_map = job.probabilities = job.assembler = None
             if job.held_bytes:
                 self._memory.release(job.held_bytes)

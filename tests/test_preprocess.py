@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segtool.case import Case
 from segtool.geometry import ORIENTATIONS, Geometry
-from segtool.postprocess import SliceAssembler, finish_volume
+from segtool.postprocess import SliceAssembler, VolumeAssembler
 from segtool.preprocess import Placement, SlicedCase, WindowedCase, nonzero_box, normalise, slice_orientation
 from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
 
@@ -173,7 +173,9 @@ def test_a_3d_label_map_overlays_its_volume_exactly_in_any_orientation(
     spec = make_spec(input=VolumeSpec(patch=(16, 16, 16), orientation=orientation, crop_to_nonzero=crop))
     prepared = WindowedCase(Case("a", mask[None], geometry), spec)
     np.testing.assert_array_equal(prepared.target(mask)[0], prepared.tensor[0])
-    labels, probabilities = finish_volume(prepared, prepared.tensor - 0.5, spec, 0.5, keep_probabilities=True)
+    assembler = VolumeAssembler(prepared, spec, 0.5, keep_probabilities=True)
+    assembler.add(prepared.tensor - 0.5)
+    labels, probabilities = assembler.finish()
     np.testing.assert_array_equal(labels.labels, mask)
     assert probabilities is not None
     assert probabilities.shape == (1, *mask.shape)
@@ -185,7 +187,11 @@ def test_resampling_to_the_networks_spacing_and_back_keeps_a_large_block() -> No
     spec = make_spec(input=VolumeSpec(patch=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0), crop_to_nonzero=False))
     prepared = WindowedCase(Case("a", mask[None].astype(np.float32), straight(mask.shape, (1, 1, 2))), spec)
     assert prepared.tensor.shape == (1, 20, 20, 20)
-    labels, _ = finish_volume(prepared, prepared.tensor - 0.5, spec, 0.5)
+    assembler = VolumeAssembler(prepared, spec, 0.5)
+    # In slabs of any depth.
+    for start, stop in ((0, 1), (1, 9), (9, 20)):
+        assembler.add(prepared.tensor[:, start:stop] - 0.5)
+    labels, _ = assembler.finish()
     np.testing.assert_array_equal(labels.labels, mask)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segtool.resample import linear_matrix, resize
+from segtool.resample import Interpolation, linear_matrix, resize
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,22 @@ def test_halving_equals_the_matrix(half: int, axis: int) -> None:
     target[axis] = half
     expected = np.moveaxis(np.moveaxis(array, axis, -1) @ linear_matrix(2 * half, half).T, -1, axis)
     np.testing.assert_allclose(resize(array, target), expected, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 7))
+def test_planes_mixed_as_they_come_are_those_of_the_whole(
+    size_in: int, size_out: int, deliveries: list[int], step: int
+) -> None:
+    planes = np.random.default_rng(0).normal(size=(2, size_in, 3, 2)).astype(np.float32)
+    along = Interpolation(size_in, size_out)
+    made: list[np.ndarray] = []
+    done = first = known = 0
+    while known < size_in:
+        known = min(size_in, known + deliveries[len(made) % len(deliveries)])
+        while (stop := min(along.ready(known), done + step)) > done:
+            made.append(along.take(planes[:, first:known], first, done, stop))
+            done = stop
+        first = along.first_needed(done)
+        assert first <= known
+    np.testing.assert_allclose(np.concatenate(made, 1), resize(planes, (size_out, 3, 2)), atol=1e-5)

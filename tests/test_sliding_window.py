@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segtool.sliding_window import gaussian, slide, window_starts
+from segtool.sliding_window import Windows, gaussian, slide, window_starts
 
 extents = st.tuples(*[st.integers(1, 20)] * 3)
 patches = st.tuples(*[st.integers(1, 12)] * 3)
@@ -62,5 +62,31 @@ def test_weights_peak_in_the_middle_and_never_vanish() -> None:
 
 def test_progress_counts_every_window_once() -> None:
     calls: list[tuple[int, int]] = []
-    slide(np.zeros((1, 20, 10), np.float32), lambda x: x, (10, 10), 0.5, 2, on_window=lambda *c: calls.append(c))
+    slide(np.zeros((1, 10, 20), np.float32), lambda x: x, (10, 10), 0.5, 2, on_window=lambda *c: calls.append(c))
     assert calls == [(2, 3), (3, 3)]
+
+
+def test_slabs_are_the_planes_in_order_and_never_more_than_a_window_deep() -> None:
+    tensor = np.random.default_rng(0).normal(size=(1, 37, 9, 8)).astype(np.float32)
+    windows = Windows(tensor, (8, 6, 6), 0.5)
+    slabs = list(windows.slabs(lambda x: x.copy()))
+    assert len(slabs) == windows.levels
+    assert [slab.start for slab in slabs] == list(np.cumsum([0, *(slab.logits.shape[1] for slab in slabs[:-1])]))
+    assert max(slab.logits.shape[1] for slab in slabs) <= 8
+    np.testing.assert_allclose(np.concatenate([slab.logits for slab in slabs], 1), tensor, atol=1e-5)
+
+
+def test_the_network_is_not_asked_about_windows_of_one_value() -> None:
+    tensor = np.zeros((2, 8, 24), np.float32)
+    tensor[0, 4, 20] = 1
+    asked = []
+
+    def run(x: np.ndarray) -> np.ndarray:
+        asked.append(len(x))
+        return np.zeros_like(x)
+
+    windows = Windows(tensor, (8, 8), 0.0)
+    (slab,) = windows.slabs(run, background=np.array([7, -7], np.float32))
+    assert (windows.count, sum(asked)) == (3, 1)
+    np.testing.assert_allclose(slab.logits[:, :, :16], np.array([7, -7]).reshape(2, 1, 1) * np.ones((2, 8, 16)))
+    assert (slab.logits[:, :, 16:] == 0).all()

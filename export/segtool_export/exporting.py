@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from segtool.atomic import atomic_path
 from segtool.errors import UsageError
-from segtool.model_file import sha256, write_spec
+from segtool.model_file import sha256
 from segtool.spec import ModelSpec, PostprocessSpec
 from segtool_export.cases import Sample, folder_samples, item_samples, validation_samples
+from segtool_export.external_data import check_inside, publish, weights_facts
 from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import AnyArray, Original, Parity, Run
 from segtool_export.precision import KEPT, Precision
@@ -139,11 +139,15 @@ def store(
     export = {"precision": conversion.precision, **facts, **chosen.candidate.facts}
     if conversion.static:
         export["static_shape"] = True
+    weights = weights_facts(chosen.path, output.name)
+    if weights is not None:
+        export["weights"] = weights
+        notes = (*notes, f"its weights lie beside it in {weights['file']}: the two belong together")
     export["parity"] = chosen.parity.to_provenance()
     spec = spec.model_copy(update={"provenance": {**spec.provenance, "export": export}})
-    with atomic_path(output) as temporary:
-        write_spec(chosen.path, spec, temporary)
-    return Exported(output, spec, chosen.parity, output.stat().st_size, sha256(output), proof.tried, notes)
+    publish(chosen.path, spec, output)
+    size_bytes = output.stat().st_size + (0 if weights is None else weights["size_bytes"])
+    return Exported(output, spec, chosen.parity, size_bytes, sha256(output), proof.tried, notes)
 
 
 def _rounds(
@@ -160,6 +164,7 @@ def _rounds(
     else:
         full = folder / "full.onnx"
         write(full)
+        check_inside(full, conversion.precision)
         yield from int8_candidates(full, calibration_images(conversion, spec, samples), conversion.calibration)
 
 

@@ -11,6 +11,7 @@ from onnx.external_data_helper import set_external_data, uses_external_data
 
 from segtool.atomic import atomic_path
 from segtool.backends.graph import read_graph
+from segtool.errors import UsageError
 from segtool.model_file import sha256, write_spec
 from segtool.spec import ModelSpec
 
@@ -39,7 +40,8 @@ def save_model(model: ModelProto, path: Path) -> None:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    size: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return math.prod(tensor.dims) * size
 
 
 def gather(folder: Path, name: str, path: Path) -> None:
@@ -48,6 +50,20 @@ def gather(folder: Path, name: str, path: Path) -> None:
         shutil.move(folder / name, path)
     else:
         save_model(onnx.load(folder / name), path)
+
+
+def check_inside(model: Path, precision: str) -> None:
+    """Before a file is converted by tools that hold all of it as one protocol buffer.
+
+    Raises:
+        UsageError: Its weights lie beside it.
+    """
+    if read_graph(model).external:
+        raise UsageError(
+            f"--precision {precision}: the weights are more than {LARGEST_BYTES / 1e9:g} GB, which no converter of "
+            "ONNX files takes",
+            "Export a run with --precision fp16, or leave --precision out.",
+        )
 
 
 def weights_facts(model: Path, name: str) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from segtool_export.exporting import (
     store,
     with_share,
 )
-from segtool_export.external_data import save_model
+from segtool_export.external_data import check_inside, save_model
 from segtool_export.foreign import Adopted, adopt
 from segtool_export.onnx_graph import set_dims
 from segtool_export.parity import Original
@@ -68,7 +68,7 @@ def export_onnx(
         folder = Path(name)
         adopted = adopt(source, spec_file, folder / "adopted.onnx")
         if conversion.precision != "fp32":
-            check_converters(adopted.path, conversion.precision)
+            check_inside(adopted.path, conversion.precision)
         spec = adopted.spec
         if min_component_share is not None:
             spec = spec.model_copy(update={"postprocess": with_share(spec.postprocess, min_component_share)})

@@ -84,6 +84,9 @@ def write_repository(model: Path, folder: Path, *, plan: Path | None = None) -> 
     target = home / str(versions[-1] if versions else 1) / f"model.{kind}"
     if target.is_file() and sha256(target) != sha256(served):
         target = home / str(versions[-1] + 1) / target.name
+    for name in read_graph(model).external if plan is None else ():
+        with atomic_path(target.with_name(name)) as temporary:
+            shutil.copyfile(model.with_name(name), temporary)
     with atomic_path(target) as temporary:
         shutil.copyfile(served, temporary)
     write_text(home / "config.pbtxt", text)

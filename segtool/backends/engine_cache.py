@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,8 +33,18 @@ def cache_folder() -> Path:
     return Path(base or Path.home() / ".cache") / "segtool"
 
 
-def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes, in hexadecimal."""
+def model_sha256(path: Path, external: Iterable[str] = ()) -> str:
+    """Checksum of a model, in hexadecimal.
+
+    Args:
+        path: The model's file, whose own checksum it is where that is all.
+        external: Files beside it that hold weights, as it names them; their bytes count too.
+    """
+    digests = [_sha256(path), *(_sha256(path.parent / name) for name in sorted(external))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -56,7 +66,7 @@ class EngineKey:
     """What an engine depends on: with any part different it is another engine.
 
     Args:
-        onnx_sha256: Of the model file.
+        onnx_sha256: Of the model, weights in files of their own included.
         engine: What built it, with its version.
         gpu: The GPU's name.
         capability: The GPU's, such as ``9.0``.

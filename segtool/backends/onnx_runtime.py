@@ -62,9 +62,14 @@ class OnnxRuntimeBackend:
         settings = ort.SessionOptions()
         settings.log_severity_level = _FATAL_ONLY
         settings.intra_op_num_threads = options.threads or 0
-        wanted = [(_PROVIDERS[name], _settings(name, model, graph)) for name in (provider, *_BELOW[provider])]
+        self.device = "cpu" if provider == "cpu" else "cuda"
+        self.precision = graph.precision
+        self.xp: ModuleType = np if self.device == "cpu" else gpu_arrays() or np
+        # A CUDA graph reads and writes where it was recorded, so that it needs arrays that stay: cupy's.
+        self._shapes = _fixed_shapes(graph) if provider == "cuda" and self.xp is not np else None
+        self._arrays: tuple[Any, Any] | None = None
         try:
-            self._session: Any = ort.InferenceSession(str(model), settings, providers=wanted)
+            self._session: Any = self._start(ort, model, graph, provider, settings)
         except Exception as error:
             raise ModelError(
                 f"{model}: onnxruntime {self.version} cannot load it ({error})",
@@ -77,11 +82,22 @@ class OnnxRuntimeBackend:
                 f"{', '.join(got)} ({said or 'a CUDA, cuDNN or TensorRT library is missing'})",
                 f"Install the libraries with: {_GPU_INSTALL}, or pass --device cpu.",
             )
-        self.device = "cpu" if provider == "cpu" else "cuda"
-        self.precision = graph.precision
-        self.xp: ModuleType = np if self.device == "cpu" else gpu_arrays() or np
         self._classes = graph.outputs[OUTPUT][1] if len(graph.outputs[OUTPUT]) > 1 else None
+        self._memory = "cuda"
         self._gpu = Lock()
+
+    def _start(self, ort: Any, model: Path, graph: Graph, provider: Provider, settings: Any) -> Any:  # noqa: ANN401 - the module has no types
+        """A session; one that records a CUDA graph where shapes are fixed and the GPU takes all operators."""
+        wanted = [(_PROVIDERS[name], _settings(name, model, graph)) for name in (provider, *_BELOW[provider])]
+        if self._shapes is not None:
+            (name, options), *below = wanted
+            try:
+                recording = [(name, options | {"enable_cuda_graph": "1"}), *below]
+                return ort.InferenceSession(str(model), settings, providers=recording)
+            except Exception as error:  # noqa: BLE001 - a fault of the file's own comes again below
+                reason = str(error).splitlines()[0]
+                self.note, self._shapes = f"onnxruntime runs without a CUDA graph: {reason}", None
+        return ort.InferenceSession(str(model), settings, providers=wanted)
 
     def _prepare(self, ort: Any, provider: Provider) -> str:  # noqa: ANN401 - the module has no types
         """Check what can be checked before, and load CUDA's libraries; returns what ORT said of those it lacks."""
@@ -117,22 +133,43 @@ class OnnxRuntimeBackend:
         if self._classes is None:
             answer = self._session.run([OUTPUT], {INPUT: device_batch.get()})[0]
             return cast("npt.NDArray[Any]", self.xp.asarray(answer))
-        logits = self.xp.empty((len(batch), self._classes, *batch.shape[2:]), self.xp.float32)
         with self._gpu:
+            image, logits = self._bound(device_batch)
             # The session computes on a stream of its own.
-            self.xp.cuda.get_current_stream().synchronize()
+            stream = self.xp.cuda.get_current_stream()
+            stream.synchronize()
             binding = self._session.io_binding()
-            for bind, name, array in (
-                (binding.bind_input, INPUT, device_batch),
-                (binding.bind_output, OUTPUT, logits),
-            ):
-                bind(name, "cuda", 0, np.float32, array.shape, array.data.ptr)
+            for bind, name, array in ((binding.bind_input, INPUT, image), (binding.bind_output, OUTPUT, logits)):
+                bind(name, self._memory, 0, np.float32, array.shape, array.data.ptr)
             self._session.run_with_iobinding(binding)
+            if self._shapes is not None:
+                logits = logits.copy()
+                stream.synchronize()
         return cast("npt.NDArray[Any]", logits)
+
+    def _bound(self, batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 - arrays of cupy, which has no types
+        """Input and output: of this call, or the same in all calls, which a CUDA graph reads and writes.
+
+        What such a graph gains has not been measured.
+        """
+        if self._shapes is None:
+            return batch, self.xp.empty((len(batch), self._classes, *batch.shape[2:]), self.xp.float32)
+        if self._arrays is None:
+            image, logits = (self.xp.empty(shape, self.xp.float32) for shape in self._shapes)
+            self._arrays = image, logits
+        self._arrays[0][...] = batch
+        return self._arrays
 
     def close(self) -> None:
         """Let go of the session."""
-        self._session = None
+        self._session = self._arrays = None
+
+
+def _fixed_shapes(graph: Graph) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Of input and output, where the graph fixes every axis."""
+    image, logits = (tuple(n for n in dims if n is not None) for dims in (graph.inputs[INPUT], graph.outputs[OUTPUT]))
+    fixed = image and (len(image), len(logits)) == (len(graph.inputs[INPUT]), len(graph.outputs[OUTPUT]))
+    return (image, logits) if fixed else None
 
 
 def _settings(provider: Provider, model: Path, graph: Graph) -> dict[str, str]:
@@ -141,10 +178,10 @@ def _settings(provider: Provider, model: Path, graph: Graph) -> dict[str, str]:
     if provider == "cuda":
         # TF32 keeps 10 bits of each factor: fp32 in name only.
         return {"device_id": "0", "use_tf32": "0"}
-    from segtool.backends.engine_cache import EngineCache, file_sha256
+    from segtool.backends.engine_cache import EngineCache, model_sha256
 
     # ONNX Runtime names its engines by the graph alone: with other weights in it, it would load the old ones.
-    folder = EngineCache().folder / f"onnxruntime-{file_sha256(model)[:32]}"
+    folder = EngineCache().folder / f"onnxruntime-{model_sha256(model, graph.external)[:32]}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     on = dict.fromkeys(("trt_engine_cache_enable", "trt_timing_cache_enable"), "True")
     # The graph says where it is half precision; without these the builder refuses its types.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segtool.backends.arrays import gpu_arrays
 from segtool.backends.base import INPUT, OUTPUT, EngineOptions
-from segtool.backends.engine_cache import EngineCache, EngineKey, file_sha256
+from segtool.backends.engine_cache import EngineCache, EngineKey, model_sha256
 from segtool.backends.graph import Graph
 from segtool.backends.nvidia import DRIVER_REMEDY, Gpu, driver
 from segtool.backends.tensorrt_build import Bindings, build_plan, load_bindings, shape_profile, timing_cache_name
@@ -20,7 +20,8 @@ from segtool.errors import DeviceError, MissingDependencyError
 def engine_key(bindings: Bindings, model: Path, graph: Graph, gpu: Gpu) -> EngineKey:
     """The key of the engine that this machine needs for the model."""
     profile = shape_profile(model, graph)
-    return EngineKey(file_sha256(model), bindings.engine, gpu.name, gpu.capability, graph.precision, profile)
+    checksum = model_sha256(model, graph.external)
+    return EngineKey(checksum, bindings.engine, gpu.name, gpu.capability, graph.precision, profile)
 
 
 @dataclass(frozen=True)

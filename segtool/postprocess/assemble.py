@@ -9,10 +9,13 @@ from segtool.case import LabelMap
 from segtool.postprocess.components import postprocess
 from segtool.postprocess.decision import Float32Array, Thresholds, activate, decide, is_linear
 from segtool.preprocess import SlicedCase, WindowedCase
-from segtool.resample import on_host, resize
+from segtool.resample import Interpolation, array_module, on_host, resize
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
+
+_BLOCK_BYTES = 2**24  # of logits that are resampled and decided on at once: about what a cache holds
+_SURE = 30.0  # one in 10^13, and the odds of any threshold that can be written
 
 
 class SliceAssembler:
@@ -57,17 +60,66 @@ class SliceAssembler:
         return LabelMap(labels, self._prepared.geometry), self._probabilities
 
 
-def finish_volume(
-    prepared: WindowedCase,
-    logits: Float32Array,
-    spec: ModelSpec,
-    threshold: Thresholds,
-    keep_probabilities: bool = False,
-) -> tuple[LabelMap, npt.NDArray[np.float16] | None]:
-    """Label map and, where asked for, probabilities ``(L, *S)`` from a 3D network's blended logits ``(K, D, H, W)``."""
-    native = resize(logits, prepared.cropped_shape)
-    # On a GPU all of this happens there; a byte a voxel comes back.
-    labels = prepared.uncrop(on_host(decide(native, spec, threshold)))
-    kept = on_host(activate(native, spec).astype(np.float16)) if keep_probabilities else None
-    probabilities = None if kept is None else prepared.uncrop(kept)
-    return LabelMap(postprocess(labels, spec.postprocess, False, spec.labels), prepared.geometry), probabilities
+class VolumeAssembler:
+    """Collects a 3D network's blended logits for one case, slab by slab in the order of planes.
+
+    Logits are brought to the case's own spacing and decided on as soon as the planes that they need are there, a few
+    at a time, so that those of a long volume never lie in memory together.
+
+    Args:
+        prepared: The case.
+        spec: The model's spec.
+        threshold: Probability above which a voxel belongs to a label; one for all, or one a label.
+        keep_probabilities: Also keep ``(L, *S)`` float16 probabilities.
+    """
+
+    def __init__(
+        self, prepared: WindowedCase, spec: ModelSpec, threshold: Thresholds, keep_probabilities: bool = False
+    ) -> None:
+        self._prepared, self._spec, self._threshold = prepared, spec, threshold
+        self._shape = prepared.cropped_shape
+        self._labels = np.zeros(self._shape, np.uint8)
+        self._probabilities = np.zeros((len(spec.labels), *self._shape), np.float16) if keep_probabilities else None
+        self._along = Interpolation(prepared.network_shape[0], self._shape[0])
+        self._pending: Float32Array | None = None
+        self._first = 0  # plane of the network's grid that is the first of those pending
+        self._next = 0  # plane of the case's grid
+
+    def add(self, logits: Float32Array) -> None:
+        """Take the next planes ``(K, n, h, w)`` on the network's grid; they stay where they lie, a GPU perhaps."""
+        if self._pending is None:
+            self._pending = logits
+        else:
+            self._pending = array_module(logits).concatenate([self._pending, logits], axis=1)
+        known = self._first + self._pending.shape[1]
+        step = max(1, _BLOCK_BYTES // max(1, 4 * len(logits) * self._shape[1] * self._shape[2]))
+        while (stop := min(self._along.ready(known), self._next + step)) > self._next:
+            planes = self._along.take(self._pending, self._first, self._next, stop)
+            self._decide(resize(planes, self._shape[1:]), stop)
+        needed = self._along.first_needed(self._next)
+        self._pending = self._pending[:, needed - self._first :]
+        self._first = needed
+
+    def _decide(self, native: Float32Array, stop: int) -> None:
+        """Of planes ``(K, n, H, W)`` at the case's spacing; a byte a voxel comes back from a GPU."""
+        planes = slice(self._next, stop)
+        self._labels[planes] = on_host(decide(native, self._spec, self._threshold))
+        if self._probabilities is not None:
+            self._probabilities[:, planes] = on_host(activate(native, self._spec).astype(np.float16))
+        self._next = stop
+
+    def finish(self) -> tuple[LabelMap, npt.NDArray[np.float16] | None]:
+        """The label map, after the spec's post-processing, and the probabilities where kept."""
+        assert self._next == self._shape[0]
+        labels = self._prepared.uncrop(self._labels)
+        probabilities = None if self._probabilities is None else self._prepared.uncrop(self._probabilities)
+        cleaned = postprocess(labels, self._spec.postprocess, False, self._spec.labels)
+        return LabelMap(cleaned, self._prepared.geometry), probabilities
+
+
+def background_logits(spec: ModelSpec) -> Float32Array:
+    """Logits ``(K,)`` of a voxel that is background beyond doubt."""
+    sure = np.full(spec.output_channels, -_SURE, np.float32)
+    if spec.activation == "softmax":
+        sure[0] = _SURE
+    return sure

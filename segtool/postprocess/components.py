@@ -1,6 +1,6 @@
 """Connected components and cavities of a label map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,16 +34,27 @@ def postprocess(
     names = {label.value: label.name for label in label_specs}
     # Nothing lies outside the box of all labels, and a lesion fills a small share of its picture.
     box = nonzero_box(labels[np.newaxis])
-    inside, cleaned = labels[box], result[box]
-    values = np.unique(inside[inside > 0]).tolist()
-    rules_of = {value: rules.rules_of(names.get(value, "")) for value in values}
-    for value in values:
-        cleaned[keep_components(inside == value, rules_of[value])] = value
+    inside = labels[box]
+    rules_of = {value: rules.rules_of(names.get(value, "")) for value in np.unique(inside[inside > 0]).tolist()}
     # Holes come last, so that what lies in them for good, such as necrosis in a rim, is known.
-    for value in values:
-        if rules_of[value].fill_holes:
-            cleaned[holes(cleaned == value) & (cleaned == 0)] = value
+    result[box] = with_holes_filled(without_components(inside, rules_of), rules_of)
     return result
+
+
+def without_components(labels: Labels, rules_of: Mapping[int, LabelRules]) -> Labels:
+    """A label map ``(*S)`` with the values of ``rules_of`` alone, and of these the components that their rules keep."""
+    kept = np.zeros_like(labels)
+    for value, rules in rules_of.items():
+        kept[keep_components(labels == value, rules)] = value
+    return kept
+
+
+def with_holes_filled(labels: Labels, rules_of: Mapping[int, LabelRules]) -> Labels:
+    """``labels`` ``(*S)``, changed where rules fill holes: what no label has, the lowest value first."""
+    for value in sorted(rules_of):
+        if rules_of[value].fill_holes:
+            labels[holes(labels == value) & (labels == 0)] = value
+    return labels
 
 
 def label_components(mask: Mask) -> tuple[npt.NDArray[np.signedinteger[Any]], npt.NDArray[np.signedinteger[Any]]]:

@@ -28,6 +28,18 @@ def activate(logits: Float32Array, spec: ModelSpec) -> Float32Array:
     return cast("Float32Array", xp.asarray(odds, np.float32))
 
 
+def logits_of(probabilities: Float32Array, spec: ModelSpec) -> Float32Array:
+    """Logits ``(K, *S)`` that :func:`activate` turns into ``probabilities`` ``(L, *S)``; -inf for 0."""
+    with np.errstate(divide="ignore"):
+        if spec.activation == "sigmoid":
+            logits = np.log(probabilities) - np.log1p(-probabilities)
+        else:
+            # What rounding has left of the background is never nothing.
+            background = np.maximum(1 - probabilities.sum(axis=0), np.finfo(np.float32).tiny)
+            logits = np.log(np.concatenate([background[np.newaxis], probabilities]))
+    return cast("Float32Array", logits)
+
+
 def own_thresholds(spec: ModelSpec) -> Thresholds:
     """What the model itself asks for: one threshold, or one a label where any label has its own."""
     return spec.thresholds if any(label.threshold is not None for label in spec.labels) else spec.threshold

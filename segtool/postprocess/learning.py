@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from segtool.errors import UsageError
 from segtool.geometry import Geometry
-from segtool.postprocess.decision import is_linear, own_thresholds
-from segtool.postprocess.trials import Candidate, Search, Trials, decided_alone
+from segtool.postprocess.decision import is_linear, logits_of, own_thresholds
+from segtool.postprocess.trials import Candidate, Search, Trials
 from segtool.spec import LabelRules, ModelSpec, PostprocessSpec
 
 __all__ = ["Candidate", "Learnt", "PostprocessLearner", "Search", "learn_postprocessing"]
@@ -102,10 +102,9 @@ class PostprocessLearner:
         else:
             pictures = [(probabilities, reference)]
         for shares, truth in pictures:
-            exact = shares.astype(np.float32)
-            decided = decided_alone(exact, self._spec)
+            logits = logits_of(shares.astype(np.float32), self._spec)
             for trials in self._trials:
-                trials.score(exact, decided, truth)
+                trials.score(logits, truth)
 
     def finish(self) -> Learnt:
         """Choose.

@@ -2,21 +2,28 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segtool.postprocess.components import holes, kept_components, label_components
-from segtool.postprocess.decision import is_linear, own_thresholds
+from segtool.postprocess.components import (
+    Labels,
+    Mask,
+    holes,
+    kept_components,
+    label_components,
+    with_holes_filled,
+    without_components,
+)
+from segtool.postprocess.decision import Float32Array, Thresholds, decide, own_thresholds
 from segtool.preprocess import nonzero_box
 from segtool.scores import mask_of
 from segtool.spec import LabelRules, LabelSpec, ModelSpec
 
 LabelArray = npt.NDArray[np.integer[Any]]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,25 +87,6 @@ class Candidate:
         return {"label": self.label, "threshold": self.threshold, **self.rules.model_dump(), **numbers, **flags}
 
 
-def decided_alone(shares: npt.NDArray[np.float32], spec: ModelSpec) -> Mask:
-    """Where each label alone would be ``(L, *S)`` under the model's own thresholds, from probabilities."""
-    cuts = _column(spec.thresholds, shares.ndim)
-    if spec.activation == "sigmoid":
-        return np.asarray(shares > cuts)
-    if not is_linear(spec, own_thresholds(spec)):
-        best = shares.argmax(axis=0)
-        inside = shares.sum(axis=0) > spec.threshold
-    else:
-        weighted = shares * (1 - cuts) / cuts
-        best = weighted.argmax(axis=0)
-        inside = weighted.max(axis=0) > 1 - shares.sum(axis=0)
-    return np.stack([inside & (best == index) for index in range(len(shares))])
-
-
-def _column(values: Sequence[float], ndim: int) -> npt.NDArray[np.float32]:
-    return np.array(values, np.float32).reshape(-1, *[1] * (ndim - 1))
-
-
 class Trials:
     """All candidates of one label."""
 
@@ -109,29 +97,35 @@ class Trials:
         # The nearest first: of equal scores the first wins.
         others = sorted(set(thresholds) - {self._own}, key=lambda value: (abs(value - self._own), value))
         self._thresholds = [self._own, *others]
+        self._cuts: list[Thresholds] = [own_thresholds(spec), *(self._with_own(cut) for cut in others)]
         self._present = spec.postprocess.rules_of(self._label.name)
         components = search.component_rules(self._present)
         filling = [self._present.fill_holes, *([not self._present.fill_holes] if search.fill_holes else [])]
         self._rules = [
             rules.model_copy(update={"fill_holes": fill}) for fill, rules in itertools.product(filling, components)
         ]
+        self._rules_of_others = {
+            one.value: spec.postprocess.rules_of(one.name) for one in spec.labels if one is not self._label
+        }
         self._dice = np.zeros((len(self._thresholds), len(self._rules)))  # summed over cases with the label
         self._dice_without = np.zeros_like(self._dice)  # summed over the others
         self.referenced = self._cases = 0
 
-    def score(self, shares: npt.NDArray[np.float32], decided: Mask, reference: LabelArray) -> None:
-        """Add one case: probabilities, :func:`decided_alone` of them, and the reference's label map."""
+    def _with_own(self, threshold: float) -> tuple[float, ...]:
+        """The model's thresholds by label, with this one for the label that is tried."""
+        return tuple(threshold if n == self._index else cut for n, cut in enumerate(self._spec.thresholds))
+
+    def score(self, logits: Float32Array, reference: LabelArray) -> None:
+        """Add one case: logits ``(K, *S)``, and the reference's label map ``(*S)``."""
         truth = mask_of(reference, self._label.reference_values)
         size = int(np.count_nonzero(truth))
-        own, now, others = self._alone(shares, decided) if self._sigmoid else self._against(shares, decided)
-        # Where neither the reference nor the lowest threshold shows the label, no candidate does.
-        shown: Mask = truth | now | (own > min(self._thresholds))
-        box = nonzero_box(shown[np.newaxis])
-        truth, others, own, now = truth[box], others[box], own[box], now[box]
+        # The higher its threshold, the more voxels are background: all that any threshold labels lies in the lowest's.
+        lowest = self._thresholds.index(min(self._thresholds))
+        box = nonzero_box(truth[np.newaxis] | (decide(logits, self._spec, self._cuts[lowest]) > 0))
+        truth, logits = truth[box], logits[:, *box]
         scores = np.empty_like(self._dice)
-        for row, threshold in enumerate(self._thresholds):
-            mask = now if row == 0 else own > threshold
-            for column, (predicted, both) in enumerate(_counts(mask, truth, others, self._rules)):
+        for row, cuts in enumerate(self._cuts):
+            for column, (predicted, both) in enumerate(self._counts(decide(logits, self._spec, cuts), truth)):
                 scores[row, column] = 2 * both / (predicted + size) if predicted + size else 1.0
         if size:
             self._dice += scores
@@ -140,32 +134,34 @@ class Trials:
             self._dice_without += scores
         self._cases += 1
 
-    @property
-    def _sigmoid(self) -> bool:
-        return self._spec.activation == "sigmoid"
+    def _counts(self, labels: Labels, truth: Mask) -> list[tuple[int, int]]:
+        """The label's voxels after each candidate's rules, and how many of them the reference has.
 
-    def _alone(self, shares: npt.NDArray[np.float32], decided: Mask) -> tuple[npt.NDArray[np.float32], Mask, Mask]:
-        """Under sigmoid: the thresholds below which each voxel gets the label, where it has it now, and other labels.
-
-        A voxel that a later label takes is out of reach.
+        As :func:`segtool.postprocess.postprocess` makes them, of whose steps those are taken once that candidates
+        share.
         """
-        taken = decided[self._index + 1 :].any(axis=0)
-        others = np.delete(decided, self._index, axis=0).any(axis=0)
-        own = np.where(taken, np.float32(0), shares[self._index])
-        return own, np.asarray(decided[self._index] & ~taken), np.asarray(others)
-
-    def _against(self, shares: npt.NDArray[np.float32], decided: Mask) -> tuple[npt.NDArray[np.float32], Mask, Mask]:
-        """Under softmax, the same.
-
-        The label wins where ``p (1 - t) / t`` exceeds the greatest such product ``m`` of another class, which is
-        where ``p / (p + m)`` exceeds ``t``. Where it does not, the best of the others has the voxel.
-        """
-        cuts = _column(self._spec.thresholds, shares.ndim)
-        background = np.maximum(1 - shares.sum(axis=0), np.finfo(np.float32).tiny)
-        rivals = np.delete(shares * (1 - cuts) / cuts, self._index, axis=0).max(axis=0, initial=0.0)
-        own = shares[self._index]
-        share = own / (own + np.maximum(background, rivals))
-        return np.asarray(share, np.float32), decided[self._index], np.asarray(rivals > background)
+        value = self._label.value
+        mask = labels == value
+        if not mask.any():
+            return [(0, 0)] * len(self._rules)
+        parts, sizes = label_components(mask)
+        right = np.bincount(parts[truth], minlength=sizes.size)
+        any_holes = any(rules.fill_holes for rules in self._rules) and holes(mask).any()
+        others = without_components(labels, self._rules_of_others) if any_holes else labels
+        filled: dict[bytes, tuple[int, int]] = {}  # by the components that stay: many candidates keep the same
+        counts = []
+        for rules in self._rules:
+            kept = kept_components(sizes, rules)
+            if rules.fill_holes and any_holes:
+                key = kept.tobytes()
+                if key not in filled:
+                    cleaned = np.where(kept[parts], np.uint8(value), others)
+                    own = with_holes_filled(cleaned, {**self._rules_of_others, value: rules}) == value
+                    filled[key] = int(np.count_nonzero(own)), int(np.count_nonzero(own & truth))
+                counts.append(filled[key])
+            else:
+                counts.append((int(sizes[kept].sum()), int(right[kept].sum())))
+        return counts
 
     def rows(self, margin: float) -> list[Candidate]:
         """The table, with the choice marked."""
@@ -203,25 +199,3 @@ class Trials:
     def _changes(self, row: int, rules: LabelRules) -> int:
         holes_as_before = rules.model_copy(update={"fill_holes": self._present.fill_holes})
         return (row > 0) + (holes_as_before != self._present) + (rules.fill_holes != self._present.fill_holes)
-
-
-def _counts(mask: Mask, truth: Mask, others: Mask, candidates: Sequence[LabelRules]) -> Iterable[tuple[int, int]]:
-    """Voxels predicted, and those of them in the reference, after each candidate's rules."""
-    if not mask.any():
-        return [(0, 0)] * len(candidates)
-    parts, sizes = label_components(mask)
-    right = np.bincount(parts[truth], minlength=sizes.size)
-    any_holes = any(rules.fill_holes for rules in candidates) and holes(mask).any()
-    filled: dict[bytes, tuple[int, int]] = {}  # by the components that stay: many candidates keep the same
-    counts = []
-    for rules in candidates:
-        kept = kept_components(sizes, rules)
-        predicted, both = int(sizes[kept].sum()), int(right[kept].sum())
-        if rules.fill_holes and any_holes:
-            key = kept.tobytes()
-            if key not in filled:
-                added = holes(kept[parts]) & ~others
-                filled[key] = int(np.count_nonzero(added)), int(np.count_nonzero(added & truth))
-            predicted, both = predicted + filled[key][0], both + filled[key][1]
-        counts.append((predicted, both))
-    return counts
