@@ -14,6 +14,7 @@ AnyArray = npt.NDArray[Any]
 Window = tuple[slice, ...]
 
 _SIGMA = 1 / 8  # of the patch, as nnU-Net has it (Isensee et al., Nature Methods 18, 2021)
+_SLAB_PLANES = 16
 _FLOOR = 1e-3  # of the peak: keeps float32 division exact enough where only a corner of a window reaches
 
 
@@ -71,9 +72,9 @@ class Windows:
         self._starts = [window_starts(n, p, overlap) for n, p in zip(extents, patch, strict=True)]
 
     @property
-    def levels(self) -> int:
+    def slab_count(self) -> int:
         """How many slabs :meth:`slabs` gives."""
-        return len(self._starts[0])
+        return sum(len(list(self._pieces(*level))) for level in self._levels())
 
     @property
     def count(self) -> int:
@@ -93,7 +94,7 @@ class Windows:
         Only the planes that one level of windows covers are held as logits, whatever the volume's length.
 
         Args:
-            run: ``(N, C, *patch)`` to ``(N, K, *patch)``.
+            run: ``(N, C, *patch)`` to a new array ``(N, K, *patch)``.
             batch: Windows a call.
             xp: Array module of ``run``, numpy or cupy; blending happens there.
             on_window: Told (windows done, windows in all) after each call.
@@ -104,10 +105,11 @@ class Windows:
         weights = xp.asarray(gaussian(self._patch))
         along, *across = (xp.asarray(sums) for sums in self._weight_sums())
         plane_sums = _outer(across, xp)
-        starts, end = self._starts[0], self._padded.shape[1]
+        end = self._padded.shape[1]
+        inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
         total: AnyArray | None = None
         done = 0
-        for start, following in zip(starts, [*starts[1:], end], strict=True):
+        for start, following in self._levels():
             level = [self._window(start, corner) for corner in itertools.product(*self._starts[1:])]
             asked = level
             if background is not None:
@@ -125,17 +127,18 @@ class Windows:
                 if total is None:
                     total = self._zeros(answer.shape[1], xp)
                 for window, logits in zip(group, answer, strict=True):
-                    total[(slice(None), *_moved(window, start))] += logits * weights
+                    logits *= weights  # in place: the memory is there already
+                    total[(slice(None), *_moved(window, start))] += logits
                 done += len(group)
                 if on_window is not None:
                     on_window(done, self.count)
             assert total is not None
-            planes = following - start
-            sums = along[start:following].reshape(-1, *[1] * plane_sums.ndim) * plane_sums
-            yield self._slab(start, total[:, :planes] / sums)
+            for first, last in self._pieces(start, following):
+                sums = along[first:last].reshape(-1, *[1] * plane_sums.ndim) * plane_sums
+                blended = total[:, first - start : last - start] / sums
+                yield Slab(first - self._before[0], blended[(slice(None), slice(None), *inner)])
             if following < end:
-                kept, total = total[:, planes:], self._zeros(len(total), xp)
-                total[:, : kept.shape[1]] = kept
+                _shift(total, following - start)
 
     def _window(self, start: int, corner: Sequence[int]) -> Window:
         return tuple(slice(s, s + p) for s, p in zip((start, *corner), self._patch, strict=True))
@@ -153,12 +156,25 @@ class Windows:
                 sums[start : start + patch] += gaussian([patch])
             yield sums
 
-    def _slab(self, start: int, logits: AnyArray) -> Slab:
-        """Without the padding. An axis that is padded has one window, so that some plane is always left."""
-        first = max(start, self._before[0])
-        last = min(start + logits.shape[1], self._before[0] + self._shape[0])
-        inner = (slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True))
-        return Slab(first - self._before[0], logits[(slice(None), slice(first - start, last - start), *inner)])
+    def _levels(self) -> Iterator[tuple[int, int]]:
+        """Of every level of windows its first plane, and the first that the next level reaches."""
+        return zip(self._starts[0], [*self._starts[0][1:], self._padded.shape[1]], strict=True)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The planes from ``start`` to ``stop`` that are no padding, in slabs."""
+        start, stop = max(start, self._before[0]), min(stop, self._before[0] + self._shape[0])
+        for first in range(start, stop, _SLAB_PLANES):
+            yield first, min(first + _SLAB_PLANES, stop)
+
+
+def _shift(total: AnyArray, planes: int) -> None:
+    """Move planes ``(K, n, ...)`` to the front by ``planes``, in place, zeros behind them."""
+    depth = total.shape[1]
+    # In steps that do not overlap, which no array module has to copy for.
+    for first in range(0, depth - planes, planes):
+        last = min(first + planes, depth - planes)
+        total[:, first:last] = total[:, first + planes : last + planes]
+    total[:, max(0, depth - planes) :] = 0
 
 
 def _batches(items: list[Window], size: int) -> Iterator[list[Window]]:

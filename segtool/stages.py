@@ -286,11 +286,11 @@ class Stages:
         windows = Windows(item.tensor, self._spec.input.patch, self._spec.input.overlap)
         # One answer was announced when the input was put.
         with item.job.lock:
-            item.job.waiting_for += windows.levels - 1
+            item.job.waiting_for += windows.slab_count - 1
         slabs = windows.slabs(
             self._backend.run, xp=self._backend.xp, on_window=report, background=background_logits(self._spec)
         )
-        for _ in range(windows.levels):
+        for _ in range(windows.slab_count):
             with item.job.timed("infer"):
                 logits = next(slabs).logits
             self._answers.put(_Output(item.job, None, logits), logits.nbytes)

@@ -28,6 +28,7 @@ def silent(_line: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"model": "meningioma"},
         {"onnx_sha256": "cd" * 32},
         {"engine": "tensorrt 10.16.2"},
         {"engine": "tensorrt-rtx 10.16.1"},
@@ -182,3 +183,14 @@ def test_no_space_is_said_with_what_to_do(cache: EngineCache, monkeypatch: pytes
 def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEGTOOL_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+@pytest.mark.parametrize("what", ["its folder", "the lock"])
+def test_a_cache_that_cannot_be_written_is_said_with_what_to_do(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "engines"
+    if what == "the lock":
+        (place / "lock").mkdir(parents=True)
+    else:
+        place.write_bytes(b"a file")
+    with pytest.raises(OutputError, match=r"engines.*cannot be (made|written) .*SEGTOOL_CACHE"):
+        EngineCache(place).get_or_build(KEY, lambda: b"plan", silent)

@@ -1,6 +1,7 @@
 """Engines on the command line: what `predict`, `models --cache`, `export --tensorrt` and `doctor` say of them."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -94,21 +95,51 @@ def test_going_on_in_another_precision_is_refused(scans, model, tmp_path, capsys
 def test_engines_are_listed_and_cleared(cache: EngineCache, capsys) -> None:
     cache.put(KEY, b"plan" * 1000)
     (cache.folder / "timing.cache").write_bytes(b"times")
+    (cache.folder / "onnxruntime-abc").mkdir()
+    (cache.folder / "onnxruntime-abc" / "graph.engine").write_bytes(b"of another maker")
     heading, engine, summary = segtool(capsys, "models", "--cache").out.splitlines()
-    assert heading.split()[:3] == ["engine", "GPU", "precision"]
-    for part in ("tensorrt 10.16.1", "NVIDIA H200", "fp16", "8x1x32x32", "abababababab"):
+    assert heading.split()[:4] == ["model", "engine", "GPU", "precision"]
+    for part in ("glioma", "tensorrt 10.16.1", "NVIDIA H200", "fp16", "8x1x32x32", "abababababab", str(date.today())):
         assert part in engine
-    assert summary.startswith("1 engine, 1 other file, ")
+    assert summary.startswith("1 engine, 2 other files, 0.0 MB in ")
     assert summary.endswith("segtool models --cache --clear")
-    assert segtool(capsys, "models", "--cache", "--clear").out.startswith("freed ")
-    assert segtool(capsys, "models", "--cache").out.startswith("0 engines, 0 other files, 0.0 MB in ")
+    cleared = segtool(capsys, "models", "--cache", "--clear").out
+    assert cleared.startswith(f"freed   1 engine, 2 other files, 0.0 MB in {cache.folder}")
+    assert [path.name for path in cache.folder.iterdir()] == ["lock"]
+    assert segtool(capsys, "models", "--cache").out.startswith("0 engines, 0.0 MB in ")
+
+
+@pytest.mark.parametrize("header", [b'{"key": {"gpu": 1}}', b'{"key": "H200"}', b"[]", b"{", b""])
+def test_a_file_that_is_no_engine_of_ours_is_another_file(cache: EngineCache, capsys, header: bytes) -> None:
+    cache.put(KEY, b"plan")
+    (cache.folder / "strange.engine").write_bytes(b"segtool engine 1\n" + header + b"\nplan")
+    answer = segtool(capsys, "models", "--cache")
+    assert answer.code == 0
+    assert "1 engine, 1 other file, " in answer.out
 
 
 def test_engines_as_json(cache: EngineCache, capsys) -> None:
     cache.put(KEY, b"plan")
     (engine,) = json.loads(segtool(capsys, "models", "--cache", "--json").out)
-    assert (engine["gpu"], engine["precision"]) == ("NVIDIA H200", "fp16")
-    assert json.loads(segtool(capsys, "models", "--cache", "--clear", "--json").out)["deleted"] == 1
+    assert (engine["model"], engine["gpu"], engine["precision"]) == ("glioma", "NVIDIA H200", "fp16")
+    cleared = json.loads(segtool(capsys, "models", "--cache", "--clear", "--json").out)
+    assert (cleared["deleted"], cleared["folder"]) == (1, str(cache.folder))
+
+
+def test_a_cache_that_was_never_used_is_empty(cache: EngineCache, capsys) -> None:
+    assert segtool(capsys, "models", "--cache").out == f"0 engines, 0.0 MB in {cache.folder}\n"
+    assert json.loads(segtool(capsys, "models", "--cache", "--json").out) == []
+    assert segtool(capsys, "models", "--cache", "--clear").code == 0
+    assert not cache.folder.exists()
+
+
+def test_an_engine_that_is_being_built_is_not_cleared_away(cache: EngineCache, capsys) -> None:
+    cache.put(KEY, b"plan")
+    with cache._locked(None):
+        answer = segtool(capsys, "models", "--cache", "--clear")
+    assert answer.code == 2
+    assert "Try again when that is done" in answer.err
+    assert cache.get(KEY) == b"plan"
 
 
 @pytest.mark.parametrize("arguments", [("--clear",), ("t1ce-tumour-2d", "--cache")])

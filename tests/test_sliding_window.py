@@ -45,7 +45,7 @@ def test_the_network_sees_full_patches_padded_with_the_lowest_value() -> None:
 
     def run(x: np.ndarray) -> np.ndarray:
         seen.append(x)
-        return x
+        return x.copy()
 
     slide(np.full((1, 2, 2), 5.0, np.float32) - np.eye(2, dtype=np.float32), run, (4, 4), 0.5)
     assert seen[0].shape == (1, 1, 4, 4)
@@ -66,11 +66,12 @@ def test_progress_counts_every_window_once() -> None:
     assert calls == [(2, 3), (3, 3)]
 
 
-def test_slabs_are_the_planes_in_order_and_never_more_than_a_window_deep() -> None:
-    tensor = np.random.default_rng(0).normal(size=(1, 37, 9, 8)).astype(np.float32)
+@pytest.mark.parametrize("depth", [3, 8, 37])
+def test_slabs_are_the_planes_in_order_and_never_more_than_a_window_deep(depth: int) -> None:
+    tensor = np.random.default_rng(0).normal(size=(1, depth, 9, 8)).astype(np.float32)
     windows = Windows(tensor, (8, 6, 6), 0.5)
     slabs = list(windows.slabs(lambda x: x.copy()))
-    assert len(slabs) == windows.levels
+    assert len(slabs) == windows.slab_count
     assert [slab.start for slab in slabs] == list(np.cumsum([0, *(slab.logits.shape[1] for slab in slabs[:-1])]))
     assert max(slab.logits.shape[1] for slab in slabs) <= 8
     np.testing.assert_allclose(np.concatenate([slab.logits for slab in slabs], 1), tensor, atol=1e-5)

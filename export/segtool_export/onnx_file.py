@@ -57,7 +57,7 @@ def write_onnx(
         torch.onnx.export(
             network,
             (example,),
-            Path(folder) / path.name,
+            str(Path(folder) / path.name),  # a text: only so does the exporter know where weights past 2 GB go
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_axes=None if static else {INPUT: names, OUTPUT: names},

@@ -41,7 +41,10 @@ class Backend(Protocol):
     xp: ModuleType
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Logits ``(N, K, *S)`` float32 of ``batch``, C-contiguous float32 ``(N, C, *S)``. May be called by threads."""
+        """Logits ``(N, K, *S)`` float32 of ``batch``, C-contiguous float32 ``(N, C, *S)``.
+
+        A new array, which the caller may write into. May be called by threads.
+        """
         ...
 
     def close(self) -> None:

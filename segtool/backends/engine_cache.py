@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,6 +66,7 @@ class EngineKey:
     """What an engine depends on: with any part different it is another engine.
 
     Args:
+        model: Its name, for who reads it.
         onnx_sha256: Of the model, weights in files of their own included.
         engine: What built it, with its version.
         gpu: The GPU's name.
@@ -74,6 +75,7 @@ class EngineKey:
         profile: Of shapes.
     """
 
+    model: str
     onnx_sha256: str
     engine: str
     gpu: str
@@ -93,10 +95,18 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the cache; ``facts`` are those of its key, empty where it is not a whole engine."""
+    """One file of the cache.
+
+    Args:
+        path: Where it lies.
+        bytes: Its size.
+        built: When, in seconds since 1970.
+        facts: Those of its key; empty where it is none of our engines.
+    """
 
     path: Path
     bytes: int
+    built: float
     facts: dict[str, Any]
 
 
@@ -136,7 +146,7 @@ class EngineCache:
         """
         header = {"key": key.facts(), "plan_sha256": hashlib.sha256(plan).hexdigest()}
         path = self.path(key)
-        self._make_folder()
+        self.make_folder()
         with atomic_path(path) as temporary:
             try:
                 with temporary.open("wb") as file:
@@ -181,24 +191,39 @@ class EngineCache:
 
         Raises:
             UsageError: An engine is just being built.
+            OutputError: A file cannot be deleted.
         """
         if not self.folder.is_dir():
             return 0
         with self._locked(None):
             entries = self.entries()
-            for entry in entries:
-                entry.path.unlink(missing_ok=True)
+            try:
+                for entry in entries:
+                    entry.path.unlink(missing_ok=True)
+                for folder in sorted((path for path in self.folder.rglob("*") if path.is_dir()), reverse=True):
+                    folder.rmdir()
+            except OSError as error:
+                raise OutputError(
+                    f"{error.filename}: cannot be deleted ({error.strerror})", f"Delete {self.folder} yourself."
+                ) from error
         return sum(entry.bytes for entry in entries)
 
     @property
     def _lock(self) -> Path:
         return self.folder / "lock"
 
-    def _make_folder(self) -> None:
+    def make_folder(self, name: str = "") -> Path:
+        """The folder itself, or one inside it, for this user alone.
+
+        Raises:
+            OutputError: It cannot be made.
+        """
+        folder = self.folder / name
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be made ({error.strerror or error})", _REMEDY) from error
+            raise OutputError(f"{folder}: cannot be made ({error.strerror or error})", _REMEDY) from error
+        return folder
 
     def _sweep(self) -> None:
         """Remove what a build left that was killed while it wrote."""
@@ -212,7 +237,7 @@ class EngineCache:
         Args:
             log: Told once that another process holds it; None to refuse instead of waiting.
         """
-        self._make_folder()
+        self.make_folder()
         try:
             file = self._lock.open("a+b")
         except OSError as error:
@@ -266,4 +291,6 @@ def _entry(path: Path) -> Entry:
     if path.suffix == _SUFFIX:
         with contextlib.suppress(OSError), path.open("rb") as file:
             facts = _header(file).get("key", {})
-    return Entry(path, path.stat().st_size, facts)
+    ours = isinstance(facts, dict) and facts.keys() == {field.name for field in fields(EngineKey)}
+    found = path.stat()
+    return Entry(path, found.st_size, found.st_mtime, facts if ours else {})

@@ -14,7 +14,7 @@ from segtool.backends.arrays import gpu_arrays
 from segtool.backends.base import INPUT, OUTPUT, EngineOptions
 from segtool.backends.graph import Graph
 from segtool.backends.nvidia import DRIVER_REMEDY, driver
-from segtool.errors import DeviceError, MissingDependencyError, ModelError
+from segtool.errors import DeviceError, MissingDependencyError, ModelError, UserError
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 
@@ -70,6 +70,8 @@ class OnnxRuntimeBackend:
         self._arrays: tuple[Any, Any] | None = None
         try:
             self._session: Any = self._start(ort, model, graph, provider, settings)
+        except UserError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"{model}: onnxruntime {self.version} cannot load it ({error})",
@@ -181,8 +183,7 @@ def _settings(provider: Provider, model: Path, graph: Graph) -> dict[str, str]:
     from segtool.backends.engine_cache import EngineCache, model_sha256
 
     # ONNX Runtime names its engines by the graph alone: with other weights in it, it would load the old ones.
-    folder = EngineCache().folder / f"onnxruntime-{model_sha256(model, graph.external)[:32]}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = EngineCache().make_folder(f"onnxruntime-{model_sha256(model, graph.external)[:32]}")
     on = dict.fromkeys(("trt_engine_cache_enable", "trt_timing_cache_enable"), "True")
     # The graph says where it is half precision; without these the builder refuses its types.
     on |= {f"trt_{kind}_enable": str(graph.precision == kind) for kind in ("fp16", "int8")}

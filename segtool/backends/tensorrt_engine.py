@@ -15,13 +15,16 @@ from segtool.backends.graph import Graph
 from segtool.backends.nvidia import DRIVER_REMEDY, Gpu, driver
 from segtool.backends.tensorrt_build import Bindings, build_plan, load_bindings, shape_profile, timing_cache_name
 from segtool.errors import DeviceError, MissingDependencyError
+from segtool.spec import ModelSpec
 
 
 def engine_key(bindings: Bindings, model: Path, graph: Graph, gpu: Gpu) -> EngineKey:
     """The key of the engine that this machine needs for the model."""
     profile = shape_profile(model, graph)
+    text = graph.metadata.get(ModelSpec.KEY)
+    name = model.stem if text is None else ModelSpec.from_json(text, str(model)).name
     checksum = model_sha256(model, graph.external)
-    return EngineKey(checksum, bindings.engine, gpu.name, gpu.capability, graph.precision, profile)
+    return EngineKey(name, checksum, bindings.engine, gpu.name, gpu.capability, graph.precision, profile)
 
 
 @dataclass(frozen=True)

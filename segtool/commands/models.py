@@ -1,11 +1,15 @@
 """``segtool models``: what comes with the package, and engines that were built of models."""
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segtool.errors import UsageError
+from segtool.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from segtool.backends.engine_cache import Entry
 
 
 def models(
@@ -41,31 +45,36 @@ def _engines(as_json: bool, clear: bool) -> None:
 
     store = EngineCache()
     entries = store.entries()
-    total = sum(entry.bytes for entry in entries)
     if clear:
         freed = store.clear()
-        typer.echo(to_json({"deleted": len(entries), "bytes": freed}) if as_json else f"freed   {freed / 1e6:.1f} MB")
+        answer = {"deleted": len(entries), "bytes": freed, "folder": str(store.folder)}
+        typer.echo(to_json(answer) if as_json else f"freed   {_summary(entries)} in {store.folder}")
     elif as_json:
         typer.echo(to_json([{"path": str(entry.path), "bytes": entry.bytes, **entry.facts} for entry in entries]))
     else:
-        engines = [entry for entry in entries if entry.facts]
-        heading = ("engine", "GPU", "precision", "shapes", "MB", "model's sha256")
-        rows = [
-            (
-                *(str(entry.facts[name]) for name in ("engine", "gpu", "precision", "profile")),
-                f"{entry.bytes / 1e6:.1f}",
-                str(entry.facts["onnx_sha256"])[:12],
-            )
-            for entry in engines
-        ]
+        rows = [_engine_row(entry) for entry in entries if entry.facts]
         if rows:
-            print_columns([heading, *rows])
-        count, others = len(engines), len(entries) - len(engines)
-        typer.echo(
-            f"{count} engine{'s' * (count != 1)}, {others} other file{'s' * (others != 1)}, "
-            f"{total / 1e6:.1f} MB in {store.folder}"
-            + ("; delete with: segtool models --cache --clear" if entries else "")
-        )
+            shapes = "smallest, usual, largest input"
+            print_columns([("model", "engine", "GPU", "precision", shapes, "MB", "built", "model's sha256"), *rows])
+        clearing = "; delete with: segtool models --cache --clear" if entries else ""
+        typer.echo(f"{_summary(entries)} in {store.folder}{clearing}")
+
+
+def _engine_row(entry: "Entry") -> tuple[str, ...]:
+    return (
+        *(printable(str(entry.facts[name])) for name in ("model", "engine", "gpu", "precision", "profile")),
+        f"{entry.bytes / 1e6:.1f}",
+        date.fromtimestamp(entry.built).isoformat(),
+        printable(str(entry.facts["onnx_sha256"])[:12]),
+    )
+
+
+def _summary(entries: "list[Entry]") -> str:
+    """Such as ``2 engines, 1 other file, 8.1 MB``."""
+    engines = sum(bool(entry.facts) for entry in entries)
+    others = len(entries) - engines
+    also = f", {others} other file{'s' * (others != 1)}" if others else ""
+    return f"{engines} engine{'s' * (engines != 1)}{also}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB"
 
 
 def _row(path: Path) -> dict[str, Any]:

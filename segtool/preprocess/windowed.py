@@ -20,7 +20,7 @@ class WindowedCase:
     """A case as a 3D network sees it: one tensor ``(C, D, H, W)``, larger or smaller than a patch.
 
     Attributes:
-        tensor: Reoriented, cropped, normalised, resampled; float32.
+        tensor: ``(C, D, H, W)`` float32: reoriented, cropped, normalised, resampled.
         box: The crop, as slices of the reoriented grid.
         geometry: The case's own grid.
     """
@@ -40,8 +40,14 @@ class WindowedCase:
         cropped = moved[(slice(None), *self.box)]
         # Normalise before resampling: interpolation smears the edge of the brain, and the statistics would
         # then count half-background voxels.
-        normalised = np.stack([normalise(channel, spec.intensity) for channel in cropped])
-        self.tensor: Float32Array = resize(normalised, self.network_shape)
+        self.tensor = self._prepare(cropped, spec)
+
+    def _prepare(self, cropped: AnyArray, spec: ModelSpec) -> Float32Array:
+        """``(C, D, H, W)`` at the network's spacing, channel by channel: a large one is in memory once or twice."""
+        tensor = np.empty((len(cropped), *self.network_shape), np.float32)
+        for place, channel in zip(tensor, cropped, strict=True):
+            place[...] = resize(normalise(channel, spec.intensity), self.network_shape)
+        return tensor
 
     @cached_property
     def cropped_shape(self) -> tuple[int, int, int]:

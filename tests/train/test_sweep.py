@@ -135,7 +135,7 @@ NOBODY_CAN: dict[str, tuple[dict[str, Any], str]] = {
     "the folder is not there": ({"data": Path("nowhere")}, "nowhere: no such folder"),
     "the folder holds no such set": ({"data": Path()}, "layout 'cheng' wants"),
     "the weights are not there": ({"init": Path("nowhere.pt")}, "Give a .safetensors file"),
-    "the package is not there": ({"mlflow": "x:"}, "mlflow is not installed|Check the address"),
+    "the package is not there": ({"mlflow": "x:"}, r"segtool\[mlflow\]|sqlite:///runs.db"),
 }
 
 

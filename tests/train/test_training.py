@@ -238,7 +238,7 @@ def test_a_bar_is_shown_to_a_terminal_and_leaves_nothing_on_stdout(
 
 @pytest.mark.skipif(find_spec("mlflow") is not None, reason="needs a machine without MLflow")
 def test_mlflow_that_is_missing_is_one_line(discs: Path, tmp_path: Path):
-    with pytest.raises(MissingDependencyError, match="pip install mlflow, or leave --mlflow out"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'segtool\[mlflow\]', or leave --mlflow out"):
         train_run(recipe(), Options(discs, tmp_path / "run", mlflow="somewhere"), quiet)
     assert not (tmp_path / "run").exists()
 

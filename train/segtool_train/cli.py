@@ -56,7 +56,8 @@ def train(
         bool, typer.Option("--tensorboard/--no-tensorboard", help="Write RUN/tensorboard beside metrics.csv.")
     ] = True,
     mlflow: Annotated[
-        str | None, typer.Option(metavar="URI", help="MLflow server or folder that takes the metrics, too.")
+        str | None,
+        typer.Option(metavar="URI", help="MLflow server or sqlite:///FILE.db that takes the metrics, too."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Take only so many cases, spread over the set.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, shuffles and augmentation.")] = None,

@@ -1,7 +1,10 @@
 """Other places that take a run's rows: TensorBoard, MLflow."""
 
+import logging
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +13,14 @@ from typing import Any, Protocol
 from segtool.errors import MissingDependencyError, UsageError
 from segtool_train.history import Row
 from segtool_train.recipe import Recipe
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it reports to its makers otherwise
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # --json has stdout to itself
+}
+_FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""A wrong address is told at once and not after minutes; later, a server may be away for as long as MLflow bears."""
+_LONGEST_SAYING = 160
 
 
 class Tracker(Protocol):
@@ -65,10 +76,10 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of an MLflow server, in the experiment ``segtool``.
+    """A run of an MLflow server or database, in the experiment ``segtool``.
 
     Args:
-        uri: Of the server or of a folder, as MLflow has them.
+        uri: Of the server, or of a database such as ``sqlite:///runs.db``.
         recipe: Its training part becomes the run's parameters.
         name: Of the run.
 
@@ -80,20 +91,30 @@ class MLflow:
     """
 
     def __init__(self, uri: str, recipe: Recipe, name: str) -> None:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         try:
             mlflow: Any = import_module("mlflow")
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
                 f"{error.name} is not installed, which --mlflow needs",
-                "Install it with: pip install mlflow, or leave --mlflow out.",
+                "Install it with: pip install 'segtool[mlflow]', or leave --mlflow out.",
             ) from error
         self._mlflow = mlflow
-        self._failure: type[Exception] = mlflow.exceptions.MlflowException
+        # Each line of a database's making is news to MLflow.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # Optuna, which sweeps need, brings SQLAlchemy.
+        database: type[Exception] = import_module("sqlalchemy.exc").SQLAlchemyError
+        self._failures: tuple[type[Exception], ...] = (mlflow.exceptions.MlflowException, database)
         try:
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_experiment("segtool")
-        except self._failure as error:
-            raise UsageError(f"--mlflow {uri}: no run can be started ({error})", "Check the address.") from error
+            with _environment(_FIRST_CONTACT):
+                mlflow.set_tracking_uri(uri)
+                mlflow.set_experiment("segtool")
+        except self._failures as error:
+            raise UsageError(
+                f"--mlflow {uri}: no run can be started ({_said(error)})",
+                "Give the address of a server that runs, or a file of a database, as in sqlite:///runs.db.",
+            ) from error
         self._name, self._started = name, False
         self._parameters = {"recipe": recipe.name, **recipe.training.model_dump(mode="json")}
 
@@ -109,9 +130,9 @@ class MLflow:
                 self._started = True
                 self._mlflow.log_params(self._parameters)
             self._mlflow.log_metrics(_numbers(row), step=int(row["epoch"]))
-        except self._failure as error:
+        except self._failures as error:
             raise UsageError(
-                f"--mlflow: epoch {int(row['epoch'])} was not taken ({error})",
+                f"--mlflow: epoch {int(row['epoch'])} was not taken ({_said(error)})",
                 "The checkpoint is safe: go on with --resume, without --mlflow where it stays away.",
             ) from error
 
@@ -119,3 +140,21 @@ class MLflow:
         """End the run."""
         if self._started:
             self._mlflow.end_run()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables that nobody has set, for a while."""
+    own = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            del os.environ[name]
+
+
+def _said(error: Exception) -> str:
+    """The first sentence; MLflow adds links, and SQLAlchemy the statement."""
+    sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return sentence if len(sentence) <= _LONGEST_SAYING else f"{sentence[:_LONGEST_SAYING]} ..."
