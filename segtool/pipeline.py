@@ -23,6 +23,7 @@ from segtool.version import __version__
 __all__ = ["DEFAULT_OUTPUT", "PredictOptions", "Progress", "predict_folder"]
 
 _ENGINES_FED = 4  # engine threads that one reading and one writing thread keep busy, with room to spare
+_GPU_ENGINES = 2  # one copies its batch to the GPU or its logits back while the other's are computed
 
 
 def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Progress | None = None) -> Report:
@@ -112,7 +113,8 @@ def _load_engine(models: Ensemble, options: PredictOptions, on_wait: Callable[[s
     calls = (options.threads or _cores()) if slices else 1
     threads = 1 if slices else options.threads
     backend = models.load(options.device, threads, calls=calls, precision=options.precision, log=on_wait)
-    return backend, calls if backend.device == "cpu" else 1
+    on_gpu = _GPU_ENGINES if slices else 1
+    return backend, calls if backend.device == "cpu" else on_gpu
 
 
 def _lost(found: Scan) -> list[CaseResult]:

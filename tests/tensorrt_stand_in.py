@@ -10,11 +10,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import device_arrays
 import onnxruntime as ort
+import pytest
 from device_arrays import Stream, at
 from tensorrt_names import recorded
 
+from segtool.backends import nvidia, tensorrt_engine
 from segtool.backends.graph import read_graph
+from segtool.backends.tensorrt_build import Bindings
 
 RECORDED = recorded()
 _FLAGS = {"fp16": "FP16", "int8": "INT8"}
@@ -31,6 +35,7 @@ class Module:
         self.refuses = 0  # plans that will not be taken, as after an update of the driver
         self.no_kernel = ""  # why a build fails
         self.no_recording = ""  # why CUDA graphs cannot be made
+        self.error = 0.0  # added to all logits
         self.configs: list[_Config] = []
         self.networks: list[_Network] = []
 
@@ -89,6 +94,17 @@ class _Strict:
         """Of a member; -1 in a version without it."""
         names = self._trt.names[owner]
         return names.index(name) if name in names else -1
+
+
+CARD = nvidia.Gpu("Card", 2**30, "9.0")
+
+
+def install(trt: Module, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let our code find this version, a GPU, arrays to match, and a cache of its own."""
+    monkeypatch.setenv("SEGTOOL_CACHE", str(cache))
+    monkeypatch.setattr(tensorrt_engine, "load_bindings", lambda: Bindings(trt))
+    monkeypatch.setattr(tensorrt_engine, "driver", lambda: nvidia.Driver((CARD,), "13.0"))
+    monkeypatch.setattr(tensorrt_engine, "gpu_arrays", lambda: device_arrays)
 
 
 # Building
@@ -302,7 +318,7 @@ class _Context(_Strict):
         places = {name: at(self._addresses[name], shape) for name, shape in shapes.items()}
 
         def work() -> None:
-            places["logits"][...] = self._session.run(None, {"image": places["image"].copy()})[0]
+            places["logits"][...] = self._session.run(None, {"image": places["image"].copy()})[0] + self._trt.error
 
         Stream.by_pointer[stream].launch(work)
         return True

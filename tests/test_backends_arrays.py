@@ -14,7 +14,7 @@ from segtool import ensemble
 from segtool.api import Model
 from segtool.backends import load_backend
 from segtool.backends.base import Backend
-from segtool.pipeline import PredictOptions, predict_folder
+from segtool.pipeline import PredictOptions, _load_engine, _models, predict_folder
 from segtool.postprocess import activate, decide
 from segtool.resample import array_module, on_host, resize
 from segtool.sliding_window import slide
@@ -104,8 +104,17 @@ def test_the_python_interface_gives_the_same_labels(tmp_path: Path, monkeypatch,
 
 def test_the_pipeline_gives_the_same_report(tmp_path: Path, on_device: None) -> None:
     model = write_model(tmp_path / "m.onnx", bright_spec())
-    write_pictures(tmp_path / "scans", 3)
+    write_pictures(tmp_path / "scans", 20)  # more than the batches of two threads
     report = predict_folder([tmp_path / "scans"], PredictOptions(model=model, output=tmp_path / "out"))
     assert report.device == "cuda"
-    assert [case.status for case in report.cases] == ["done"] * 3
+    assert [case.status for case in report.cases] == ["done"] * 20
     assert all(case.scores["tumour"].dice == 1 for case in report.cases)
+
+
+@pytest.mark.parametrize(("spec", "threads"), [(bright_spec(), 2), (volume_spec(), 1)], ids=["2d", "3d"])
+def test_slices_are_copied_by_one_thread_while_another_computes(
+    tmp_path: Path, on_device: None, spec: ModelSpec, threads: int
+) -> None:
+    options = PredictOptions(model=write_model(tmp_path / "m.onnx", spec), output=tmp_path / "out")
+    _, engines = _load_engine(_models(options), options, lambda _line: None)
+    assert engines == threads

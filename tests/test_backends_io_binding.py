@@ -4,6 +4,8 @@ ONNX Runtime itself runs here, on the CPU and in main memory; `device_arrays` st
 is recorded and what it gains needs a GPU.
 """
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,8 @@ def bound(model: Path) -> OnnxRuntimeBackend:
     """Loaded as on a GPU."""
     backend = OnnxRuntimeBackend(model, read_graph(model), "cpu", EngineOptions(1))
     backend.xp, backend._memory, backend._shapes = device_arrays, "cpu", _fixed_shapes(read_graph(model))
+    if backend._shapes is not None:
+        backend._record(backend._shapes[0])
     return backend
 
 
@@ -62,6 +66,27 @@ def test_what_is_no_contiguous_array_is_made_one(model: Path) -> None:
     batch = noise(4)[::2, :, ::-1]
     wanted = load_backend(model, "cpu", 1).run(np.ascontiguousarray(device_arrays.asnumpy(batch)))
     assert np.array_equal(device_arrays.asnumpy(bound(model).run(batch)), wanted)
+
+
+def test_with_fixed_shapes_one_thread_runs_all_from_the_start(model: Path) -> None:
+    threads: list[int] = []
+    backend = bound(fixed(model, (2, 1, 32, 32)))
+    session, backend._session = backend._session, SimpleNamespace()
+    backend._session.io_binding = session.io_binding
+
+    def run(binding: Any) -> None:
+        threads.append(threading.get_ident())
+        session.run_with_iobinding(binding)
+
+    backend._session.run_with_iobinding = run
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda seed: backend.run(noise(2, seed)), range(6)))
+    assert len(threads) == 6
+    assert len(set(threads)) == 1
+    assert backend._arrays is not None  # and were there before the first of these calls
+    backend.close()
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        backend.run(noise(2))
 
 
 def test_with_fixed_shapes_the_same_addresses_are_bound_every_time(model: Path) -> None:
@@ -89,22 +114,34 @@ def test_shapes_are_fixed_only_where_every_axis_is(model: Path, dims: tuple[int 
     assert _fixed_shapes(read_graph(fixed(model, dims))) == expected
 
 
-@pytest.mark.parametrize("refused", [False, True])
-def test_a_graph_that_cannot_be_recorded_runs_without_and_says_so(model: Path, refused: bool) -> None:
-    asked: list[dict[str, str]] = []
+@pytest.mark.parametrize("fails", ["never", "loading", "recording"])
+def test_a_graph_that_cannot_be_recorded_runs_without_and_says_so(model: Path, fails: str) -> None:
+    asked: list[bool] = []
 
     def session(path: str, settings: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
-        asked.append(providers[0][1])
-        if refused and "enable_cuda_graph" in providers[0][1]:
+        asked.append("enable_cuda_graph" in providers[0][1])
+        if fails == "loading" and asked[-1]:
             raise RuntimeError("not all nodes are on the GPU\nmore of it")
-        return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        started = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        return Unrecorded(started.io_binding) if fails == "recording" and asked[-1] else started
 
     backend = bound(fixed(model, (2, 1, 32, 32)))
     module = SimpleNamespace(InferenceSession=session)
-    settings = onnxruntime.SessionOptions()
-    backend._session = backend._start(module, model, read_graph(model), "cuda", settings)
-    assert [options.get("enable_cuda_graph") for options in asked] == (["1", None] if refused else ["1"])
-    assert backend.note == ("onnxruntime runs without a CUDA graph: not all nodes are on the GPU" if refused else "")
+    backend._session = backend._start(module, model, read_graph(model), "cuda", onnxruntime.SessionOptions())
+    said = {"never": "", "loading": "not all nodes are on the GPU", "recording": "no capture"}[fails]
+    assert asked == ([True] if fails == "never" else [True, False])
+    assert backend.note == (said and f"onnxruntime runs without a CUDA graph: {said}")
+    assert (backend._worker is None) == (fails != "never")
     batch = noise(2)
     wanted = load_backend(model, "cpu", 1).run(device_arrays.asnumpy(batch))
     assert np.array_equal(device_arrays.asnumpy(backend.run(batch)), wanted)
+
+
+class Unrecorded:
+    """A session whose first call fails."""
+
+    def __init__(self, io_binding: Any) -> None:
+        self.io_binding = io_binding
+
+    def run_with_iobinding(self, _binding: Any) -> None:
+        raise RuntimeError("no capture")

@@ -14,10 +14,10 @@ import pytest
 from onnx import load, save
 from quantised import halve, quantise
 from tensorrt_names import names_of
-from tensorrt_stand_in import RECORDED, Module
+from tensorrt_stand_in import RECORDED, Module, install
 from tiny import bright_spec, volume_spec, write_model
 
-from segtool.backends import load_backend, nvidia, tensorrt_build, tensorrt_engine
+from segtool.backends import load_backend, tensorrt_build, tensorrt_engine
 from segtool.backends.base import EngineOptions
 from segtool.backends.engine_cache import EngineCache
 from segtool.backends.graph import read_graph
@@ -26,7 +26,6 @@ from segtool.backends.tensorrt_engine import TensorRtBackend
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
 from segtool.model_file import write_spec
 
-CARD = nvidia.Gpu("Card", 2**30, "9.0")
 ENGINES = list(RECORDED)
 
 
@@ -170,10 +169,7 @@ def test_kernel_times_are_kept_and_used_again(trt: Module, tmp_path: Path) -> No
 
 def start(trt: Module, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> TensorRtBackend:
     """The engine on a stand-in for the GPU, with arrays to match."""
-    monkeypatch.setenv("SEGTOOL_CACHE", str(cache))
-    monkeypatch.setattr(tensorrt_engine, "load_bindings", lambda: Bindings(trt))
-    monkeypatch.setattr(tensorrt_engine, "driver", lambda: nvidia.Driver((CARD,), "13.0"))
-    monkeypatch.setattr(tensorrt_engine, "gpu_arrays", lambda: device_arrays)
+    install(trt, cache, monkeypatch)
     return TensorRtBackend(model, read_graph(model), EngineOptions())
 
 

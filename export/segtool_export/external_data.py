@@ -40,8 +40,8 @@ def save_model(model: ModelProto, path: Path) -> None:
 
 
 def _bytes(tensor: TensorProto) -> int:
-    size: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return math.prod(tensor.dims) * size
+    count: int = math.prod(tensor.dims)
+    return count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def gather(folder: Path, name: str, path: Path) -> None:

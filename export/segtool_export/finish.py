@@ -1,6 +1,7 @@
 """The end of a training: model file, figures on the test cases, pictures, card. All of it lies in the run's folder."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,9 @@ from segtool_export.weights import RunWeights
 from segtool_train.data.base import Item, Listing
 from segtool_train.data.listing import listed
 from segtool_train.data.split import Split
+from segtool_train.held_out import score_test
 from segtool_train.run_folder import RunFolder
+from segtool_train.training import Options
 
 Log = Callable[[str], None]
 
@@ -37,7 +40,7 @@ def finish_run(run: Path, *, learn: bool = True, device: Device = "auto", log: L
 
     Writes ``model.onnx``, ``evaluation/`` (``labels/``, ``report.json``, ``report.csv``, ``results.json``,
     histograms and pictures) and ``card.md`` into the run; what is there from before is replaced. A run without test
-    and validation cases gets its model file alone.
+    and validation cases gets its model file alone, as does one that parts the slices of a case.
 
     Args:
         run: Folder that `segtool train` wrote.
@@ -54,14 +57,16 @@ def finish_run(run: Path, *, learn: bool = True, device: Device = "auto", log: L
     folder = RunFolder(run)
     split, listing = folder.read_split(), _listing(folder)
     side, items = _side(split, listing)
-    validation = _named(split.validation, "validation", listing)
+    validation = _named(split.cases(split.validation), "validation", listing)
     _clear(folder)
-    compared = validation or items or _named(split.train, "training", listing)
+    compared = validation or items or _named(split.cases(split.train), "training", listing)
     exported = export_run(run, run / MODEL, compared, OPSET)
     log(_export_line(exported))
     if not items:
         log("note    the run has no test and no validation cases: nothing is measured, and no card is written")
         return {"model": str(exported.path)}
+    if split.of_slices:
+        return {"model": str(exported.path), **_score_slices(folder, split, side, device, log)}
     if learn and validation:
         learn_on_validation(folder, exported.path, validation, device, log)
     target = run / EVALUATION
@@ -139,10 +144,24 @@ def _without_paths(notes: Sequence[str], run: RunFolder) -> list[str]:
     return [note.replace(str(folder), folder.name) for note in notes]
 
 
+def _score_slices(run: RunFolder, split: Split, side: str, device: Device, log: Log) -> dict[str, Any]:
+    """Held-out slices of cases whose other slices trained: figures on the network's grid, and no card."""
+    options = Options(_data_folder(run), run.path, "cpu" if device == "cpu" else "auto")
+    dice = score_test(run, options, "test" if side == "test" else "validation").mean["dice"]
+    count, leaking = len(split.test or split.validation), split.leaks.get(side, 0)
+    log(f"{side:<7} Dice {dice:.4f} on {count} slices, on the network's grid")
+    log(
+        f"note    {leaking} patients of these slices were trained on or chosen on, too: the figure is too good. "
+        "A card measures whole cases and is not written; --split patient gives one"
+    )
+    known = dice if math.isfinite(dice) else None  # JSON has no NaN
+    return {"side": side, "slices": count, "patients_leaking": leaking, "dice_on_slices": known}
+
+
 def _side(split: Split, listing: Listing) -> tuple[str, list[Item]]:
     """The cases to measure on: those for testing, else those for validation."""
     side = "test" if split.test else "validation"
-    return side, _named(split.test or split.validation, side, listing)
+    return side, _named(split.cases(split.test or split.validation), side, listing)
 
 
 def _named(names: Sequence[str], side: str, listing: Listing) -> list[Item]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -67,9 +68,14 @@ class OnnxRuntimeBackend:
         self.xp: ModuleType = np if self.device == "cpu" else gpu_arrays() or np
         # A CUDA graph reads and writes where it was recorded, so that it needs arrays that stay: cupy's.
         self._shapes = _fixed_shapes(graph) if provider == "cuda" and self.xp is not np else None
+        self._session: Any = None
         self._arrays: tuple[Any, Any] | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        self._classes = graph.outputs[OUTPUT][1] if len(graph.outputs[OUTPUT]) > 1 else None
+        self._memory = "cuda"
+        self._gpu = Lock()
         try:
-            self._session: Any = self._start(ort, model, graph, provider, settings)
+            self._session = self._start(ort, model, graph, provider, settings)
         except UserError:
             raise
         except Exception as error:
@@ -84,21 +90,22 @@ class OnnxRuntimeBackend:
                 f"{', '.join(got)} ({said or 'a CUDA, cuDNN or TensorRT library is missing'})",
                 f"Install the libraries with: {_GPU_INSTALL}, or pass --device cpu.",
             )
-        self._classes = graph.outputs[OUTPUT][1] if len(graph.outputs[OUTPUT]) > 1 else None
-        self._memory = "cuda"
-        self._gpu = Lock()
 
     def _start(self, ort: Any, model: Path, graph: Graph, provider: Provider, settings: Any) -> Any:  # noqa: ANN401 - the module has no types
-        """A session; one that records a CUDA graph where shapes are fixed and the GPU takes all operators."""
+        """A session; one with a CUDA graph where shapes are fixed and the GPU takes all operators."""
         wanted = [(_PROVIDERS[name], _settings(name, model, graph)) for name in (provider, *_BELOW[provider])]
         if self._shapes is not None:
             (name, options), *below = wanted
+            recording = [(name, options | {"enable_cuda_graph": "1"}), *below]
             try:
-                recording = [(name, options | {"enable_cuda_graph": "1"}), *below]
-                return ort.InferenceSession(str(model), settings, providers=recording)
+                self._session = ort.InferenceSession(str(model), settings, providers=recording)
+                self._record(self._shapes[0])
             except Exception as error:  # noqa: BLE001 - a fault of the file's own comes again below
+                self.close()
                 reason = str(error).splitlines()[0]
                 self.note, self._shapes = f"onnxruntime runs without a CUDA graph: {reason}", None
+            else:
+                return self._session
         return ort.InferenceSession(str(model), settings, providers=wanted)
 
     def _prepare(self, ort: Any, provider: Provider) -> str:  # noqa: ANN401 - the module has no types
@@ -143,17 +150,25 @@ class OnnxRuntimeBackend:
             binding = self._session.io_binding()
             for bind, name, array in ((binding.bind_input, INPUT, image), (binding.bind_output, OUTPUT, logits)):
                 bind(name, self._memory, 0, np.float32, array.shape, array.data.ptr)
-            self._session.run_with_iobinding(binding)
+            if self._worker is None:
+                self._session.run_with_iobinding(binding)
+            else:
+                self._worker.submit(self._session.run_with_iobinding, binding).result()
             if self._shapes is not None:
                 logits = logits.copy()
                 stream.synchronize()
         return cast("npt.NDArray[Any]", logits)
 
-    def _bound(self, batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 - arrays of cupy, which has no types
-        """Input and output: of this call, or the same in all calls, which a CUDA graph reads and writes.
+    def _record(self, shape: tuple[int, ...]) -> None:
+        """Record the CUDA graph, now and in a thread of its own; what it gains has not been measured.
 
-        What such a graph gains has not been measured.
+        ORT keeps one a thread, records it in the first call, and fails where anybody allocates on the GPU meanwhile.
         """
+        self._worker = ThreadPoolExecutor(1)
+        self.run(cast("Any", self.xp).zeros(shape, self.xp.float32))
+
+    def _bound(self, batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 - arrays of cupy, which has no types
+        """Input and output: of this call, or the same in all calls, which a CUDA graph reads and writes."""
         if self._shapes is None:
             return batch, self.xp.empty((len(batch), self._classes, *batch.shape[2:]), self.xp.float32)
         if self._arrays is None:
@@ -164,7 +179,9 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Let go of the session."""
-        self._session = self._arrays = None
+        if self._worker is not None:
+            self._worker.shutdown()
+        self._session = self._arrays = self._worker = None
 
 
 def _fixed_shapes(graph: Graph) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

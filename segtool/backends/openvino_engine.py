@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import ModuleType
 from typing import Any, ClassVar, cast
 
@@ -18,6 +20,7 @@ from segtool.errors import DeviceError, MissingDependencyError, ModelError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 """Our names of the arithmetic it is asked for, and OpenVINO's."""
+_STARTING = Lock()
 
 
 @contextmanager
@@ -54,6 +57,27 @@ def import_openvino() -> Any:  # noqa: ANN401 - the module has no types
         ) from error
 
 
+@cache
+def _started() -> Any:  # noqa: ANN401 - the class has no types
+    return import_openvino().Core()
+
+
+def the_core() -> Any:  # noqa: ANN401 - the class has no types
+    """OpenVINO's ``Core``, the only one of this process and alive as long as it is.
+
+    Each ``Core`` that uses a CPU gives the calling thread a stack for its signal handlers and frees it once the
+    last model of that ``Core`` is gone. Of two that go in the order in which they came, the second gives the thread
+    the first one's stack back, which is free by then; one that goes in another thread leaves its own with a free
+    one. The next signal that Python handles (an interrupt, the end of a worker of a torch ``DataLoader``) is written
+    over whatever lies there by now: the process dies, then or later. A ``Core`` that stays frees nothing.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed or cannot be imported.
+    """
+    with _STARTING:  # two threads that start it at once would have two
+        return _started()
+
+
 class OpenVinoBackend:
     """One compiled model and as many requests as calls are made at the same time.
 
@@ -69,7 +93,7 @@ class OpenVinoBackend:
         self.device = "cpu"
         self.why = self.note = ""
         self.xp: ModuleType = np
-        core = openvino.Core()
+        core = the_core()
         asked = "bf16" if options.precision == "bf16" else "fp32"
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if asked == "bf16" and "BF16" not in able:

@@ -47,7 +47,7 @@ def _onnxruntime() -> Iterator[Finding]:
 
 
 def _openvino() -> Finding:
-    from segtool.backends.openvino_engine import import_openvino
+    from segtool.backends.openvino_engine import import_openvino, the_core
     from segtool.errors import MissingDependencyError
 
     install = "Install it with: pip install 'segtool[openvino]'"
@@ -57,7 +57,7 @@ def _openvino() -> Finding:
         openvino = import_openvino()
     except MissingDependencyError as error:
         return Finding("openvino", error.problem, "note", install)
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     kinds = [ours for ours, theirs in (("fp32", "FP32"), ("bf16", "BF16"), ("int8", "INT8")) if theirs in able]
     return Finding("openvino", f"{openvino.__version__.partition('-')[0]}, cpu: {', '.join(kinds)}")
 

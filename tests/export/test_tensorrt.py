@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from onnx import load, save
 from quantised import halve, quantise
+from tensorrt_stand_in import Module, install
 from tiny import bright_spec, volume_spec, write_model, write_pictures
 from torch import nn
 
+from segtool import backends
 from segtool.backends import load_backend, nvidia, tensorrt_build, tensorrt_engine
 from segtool.backends.engine_cache import EngineCache
 from segtool.backends.graph import read_graph
@@ -176,6 +178,40 @@ def test_engines_are_compared_on_masks(tmp_path: Path, device) -> None:
     assert same.against.startswith("onnxruntime")
     differs = compare_backends(reference, load_backend(other, device), spec, samples, "fp32")
     assert differs.failure() is not None
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module:
+    """TensorRT 11 in name alone, so that the steps of the command can be seen."""
+    trt = Module("tensorrt 11.4.0.106")
+    install(trt, tmp_path / "cache", monkeypatch)
+    monkeypatch.setitem(backends._LOADERS, "tensorrt", tensorrt_engine.TensorRtBackend)
+    monkeypatch.setattr("segtool_export.tensorrt.load_bindings", lambda: Bindings(trt))
+    monkeypatch.setattr("segtool_export.tensorrt.driver", lambda: nvidia.Driver((CARD,), "13.0"))
+    return trt
+
+
+def test_the_command_builds_proves_and_keeps_an_engine(tmp_path: Path, stand_in: Module) -> None:
+    model = write_model(tmp_path / "m.onnx", bright_spec())
+    write_pictures(tmp_path / "scans", 3)
+    said: list[str] = []
+    built = build_engine(model, tmp_path / "scans", said.append)
+    assert said[0].startswith("building a tensorrt 11.4.0.106 engine of ")
+    assert (built.parity.failure(), len(built.parity.cases)) == (None, 3)
+    assert built.facts()["gpu"] == "Card"
+    assert f"done    {built.path}" in built.table()
+    assert [entry.path for entry in EngineCache().entries() if entry.facts] == [built.path]
+    said.clear()
+    assert build_engine(model, tmp_path / "scans", said.append).path == built.path
+    assert said == []  # it was there
+
+
+def test_an_engine_that_segments_otherwise_is_not_kept(tmp_path: Path, stand_in: Module) -> None:
+    stand_in.error = -0.6  # the disc is at 0.5
+    write_pictures(tmp_path / "scans", 3)
+    with pytest.raises(ModelError, match=r"the engine is not kept, gate fp32 .*Use --device cuda"):
+        build_engine(write_model(tmp_path / "m.onnx", bright_spec()), tmp_path / "scans", print)
+    assert not [entry for entry in EngineCache().entries() if entry.facts]
 
 
 @needs_gpu

@@ -9,7 +9,8 @@ from tiny_cheng import RECIPE
 from segtool.case import CaseSource, Source
 from segtool.errors import UsageError
 from segtool_train.data.base import Item
-from segtool_train.data.split import Split, SplitRecipe, choice_of_test, split_items
+from segtool_train.data.split import Split, split_items
+from segtool_train.data.split_rule import SplitRecipe, choice_of_test
 from segtool_train.recipe import parse_recipe
 
 

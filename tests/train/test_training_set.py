@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from segtool.errors import CaseError, OutputError, UsageError
 from segtool_train.cli import train
-from segtool_train.data.split import Split, SplitRecipe
+from segtool_train.data.split import Split
+from segtool_train.data.split_rule import SplitRecipe
 from segtool_train.recipe import Recipe, parse_recipe
 from segtool_train.run_folder import RunFolder
 from segtool_train.training import Options, train_run
@@ -236,7 +237,7 @@ def test_without_validation_all_train_and_the_last_epochs_weights_are_kept(discs
     lines: list[str] = []
     outcome = train_run(chosen, Options(discs, tmp_path, cache=cache, tensorboard=False), lines.append)
     assert outcome.best_epoch == 2
-    assert not any("nan" in line for line in lines)
+    assert not any(" nan" in line for line in lines)
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     best = load_file(tmp_path / "best.safetensors")
     assert all(torch.equal(best[key], last[f"network.{key}"]) for key in best)

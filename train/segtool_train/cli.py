@@ -97,7 +97,7 @@ def train(
     Ends by exporting RUN/model.onnx, measuring it on the run's test cases and writing RUN/card.md.
     """
     try:
-        from segtool_train.data.split import choice_of_test
+        from segtool_train.data.split_rule import choice_of_test
         from segtool_train.finishing import finish
         from segtool_train.frameworks import keep_freed_memory
         from segtool_train.modes import Request, run_mode

@@ -12,7 +12,7 @@ from typing import Any
 from segtool.atomic import write_text
 from segtool.errors import UsageError
 from segtool_train.columns import MEASURES, measures
-from segtool_train.data.split import choice_of_test
+from segtool_train.data.split_rule import choice_of_test
 from segtool_train.held_out import score_test
 from segtool_train.recipe import Recipe
 from segtool_train.run_folder import RunFolder

@@ -19,6 +19,7 @@ from segtool_train.data.dataset import Batch, TrainingSamples
 from segtool_train.data.listing import listed
 from segtool_train.data.split import split_items
 from segtool_train.recipe import Recipe
+from segtool_train.sides import parts_slices
 
 Array = npt.NDArray[Any]
 ByteArray = npt.NDArray[np.uint8]
@@ -53,9 +54,12 @@ def draw_preview(recipe: Recipe, data: Path, picture: Path, log: Callable[[str],
     listing = listed(recipe, data)
     for note in listing.notes:
         log(f"note    {note}")
-    training = set(split_items(listing.items, recipe.data.split).train)
+    # Of slices that are parted one by one, nearly every case has some to train on.
+    all_train = parts_slices(recipe)
+    training = set() if all_train else set(split_items(listing.items, recipe.data.split).train)
     channels = [channel.name for channel in recipe.spec.channels]
-    items = spread([item for item in listing.items if item.name in training], max(2, _ROWS // len(channels)))
+    shown = [item for item in listing.items if all_train or item.name in training]
+    items = spread(shown, max(2, _ROWS // len(channels)))
     with TemporaryDirectory() as folder:
         cache = open_cache(
             Path(folder), items, recipe.spec, recipe.data.slices, background_values=recipe.data.background_values

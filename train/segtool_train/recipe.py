@@ -12,7 +12,7 @@ from segtool.errors import UsageError
 from segtool.spec import ModelSpec
 from segtool_train.augment import AugmentationRecipe
 from segtool_train.data import LAYOUTS
-from segtool_train.data.split import SplitRecipe
+from segtool_train.data.split_rule import SplitRecipe
 from segtool_train.losses import get_loss
 from segtool_train.networks import NETWORKS, get_network
 from segtool_train.overrides import keys_at, of_its_set, override

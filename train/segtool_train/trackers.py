@@ -91,8 +91,8 @@ class MLflow:
     """
 
     def __init__(self, uri: str, recipe: Recipe, name: str) -> None:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+        for key, value in _QUIET.items():
+            os.environ.setdefault(key, value)
         try:
             mlflow: Any = import_module("mlflow")
         except ModuleNotFoundError as error:

@@ -16,6 +16,7 @@ from segtool_train.data.listing import listed
 from segtool_train.data.split import Split, split_items
 from segtool_train.recipe import Recipe
 from segtool_train.run_folder import RunFolder
+from segtool_train.sides import note_sideless, parts_slices, require_no_monitor, require_there, split_samples
 
 BROKEN = "broken.txt"
 """File in the run's folder: one line for each case that cannot be used."""
@@ -73,7 +74,8 @@ class TrainingSet:
     def describe(self) -> list[str]:
         """Lines for the log: sides, leak, empty samples."""
         sizes = self.split.sizes()
-        sides = ", ".join(f"{side} {size['patients']} patients {size['items']} cases" for side, size in sizes.items())
+        what = "slices" if self.split.of_slices else "cases"
+        sides = ", ".join(f"{side} {size['patients']} patients {size['items']} {what}" for side, size in sizes.items())
         lines = [f"split   {sides}"]
         leaking = self.split.patients_on_two_sides
         if leaking:
@@ -129,10 +131,12 @@ def gather(
     items = listing.items if limit is None else tuple(spread(listing.items, limit))
     _require_own_names(items)
     # Before the cache, so that a wrong rule costs no time, and so that who is broken moves nobody else.
-    split = _split_before(run, items) if resumed else split_items(items, recipe.data.split)
-    validates = bool(split.validation)
-    if not validates:
-        _require_no_monitor(recipe)
+    split = None if parts_slices(recipe) else split_items(items, recipe.data.split)
+    if resumed:
+        split = run.read_split()
+        require_there(run, split.cases((*split.train, *split.validation)), items)
+    if split is not None:
+        require_no_monitor(recipe, bool(split.validation))
     if listing.broken and not skip_broken:
         _report_broken(run, listing, {}, skip_broken, log)
     filled = _cache(cache or run.path / "cache", items, recipe, log)
@@ -140,10 +144,16 @@ def gather(
     _report_broken(run, listing, broken, skip_broken, log)
     usable = tuple(item for item in items if item.name not in broken)
     if resumed:
-        split = _split_before(run, usable)
+        assert split is not None
+        validates = bool(split.validation)
+        require_there(run, split.cases((*split.train, *split.validation)), usable)
     else:
-        split = split.without([item for item in items if item.name in broken], items)
-        _note_sideless(split, usable, log)
+        split = split or split_samples(items, filled, recipe)
+        validates = bool(split.validation)
+        if not split.of_slices:
+            split = split.without([item for item in items if item.name in broken], items)
+            note_sideless(split, usable, log)
+    require_no_monitor(recipe, validates)
     train, validation = (tuple(filled.indices(side)) for side in (split.train, split.validation))
     gathered = TrainingSet(usable, split, filled, train, validation)
     _require_samples(gathered, validates)
@@ -191,18 +201,6 @@ def _require_own_names(items: Sequence[Item]) -> None:
         raise UsageError(f"{count} cases are called {name!r}", "Rename their files, so that each name is there once.")
 
 
-def _split_before(run: RunFolder, items: Sequence[Item]) -> Split:
-    """The split to go on with; all its training and validation must still be there."""
-    split, there = run.read_split(), {item.name for item in items}
-    gone = [name for name in (*split.train, *split.validation) if name not in there]
-    if gone:
-        raise UsageError(
-            f"{run.path}: was started with {len(gone)} more cases (first {gone[0]!r})",
-            "Resume with the same --data and --limit, or train into another folder.",
-        )
-    return split
-
-
 def _cache(folder: Path, items: Sequence[Item], recipe: Recipe, log: Log) -> Cache:
     told = 0
 
@@ -245,28 +243,6 @@ def _report_broken(run: RunFolder, listing: Listing, broken: Mapping[str, str], 
     if not skip:
         raise broken_error(lines, total, file)
     log(f"broken  {len(lines)} of {total} cases are left out   {file}")
-
-
-def _note_sideless(split: Split, items: Sequence[Item], log: Log) -> None:
-    sideless = len(items) - len(split.train) - len(split.validation) - len(split.test)
-    if sideless:
-        log(f"note    {sideless} of {len(items)} cases are on no side of the split file: left out")
-
-
-def _require_no_monitor(recipe: Recipe) -> None:
-    """Without validation nothing says when to stop or to slow down.
-
-    Raises:
-        UsageError: The recipe wants to know.
-    """
-    training = recipe.training
-    watching = ["early_stopping"] if training.early_stopping else []
-    watching += ['schedule "plateau"'] if training.schedule.name == "plateau" else []
-    if watching:
-        raise UsageError(
-            f"[training] {' and '.join(watching)} look at validation, and nobody validates in this split",
-            "Take another schedule and no early stopping, or let some validate with [data.split] validation.",
-        )
 
 
 def _require_samples(gathered: TrainingSet, validates: bool) -> None:

@@ -88,9 +88,9 @@ class Cache:
         return tuple(int(n) for n in np.unravel_index(place, sample.shape))
 
     def indices(self, items: Sequence[str]) -> list[int]:
-        """Samples of the named items, in the cache's order."""
+        """Samples of the named items, or samples by their own names, in the cache's order."""
         wanted = set(items)
-        return [index for index, sample in enumerate(self.samples) if sample.item in wanted]
+        return [index for index, sample in enumerate(self.samples) if wanted & {sample.item, sample.name}]
 
 
 def cache_key(items: Sequence[Item], rule: Rule) -> str:

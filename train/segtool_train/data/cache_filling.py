@@ -22,6 +22,7 @@ from segtool.atomic import PARTIAL_PREFIX
 from segtool.errors import CaseError, OutputError, UsageError
 from segtool_train.data.base import Item
 from segtool_train.data.prepare import ByteArray, Float32Array, Prepared, Rule, prepare
+from segtool_train.data.split import slice_name
 
 IMAGES, TARGETS, CENTRES, INDEX = "images.f32", "targets.u8", "centres.i64", "index.json"
 
@@ -59,6 +60,11 @@ class Sample:
     lowest: float
     centres: tuple[int, ...] = ()
     first_centre: int = 0
+
+    @property
+    def name(self) -> str:
+        """Where samples are parted one by one."""
+        return slice_name(self.item, self.slice)
 
     @property
     def pixels(self) -> int:

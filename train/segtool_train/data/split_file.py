@@ -11,7 +11,10 @@ from segtool_train.data.base import Item
 SIDES = ("train", "validation", "test")
 
 _REMEDY = 'Write {"train": [...], "validation": [...], "test": [...]} with names of patients or of cases.'
-_WRITTEN = {"train_patients", "validation_patients", "test_patients", "rule", "left_out", "patients_on_two_sides"}
+_WRITTEN = {
+    *("train_patients", "validation_patients", "test_patients"),
+    *("rule", "left_out", "of_slices", "patients_on_two_sides"),
+}
 """What the split.json of a run holds beside the names of its items."""
 
 

@@ -8,6 +8,7 @@ from segtool_train.data.listing import listed
 from segtool_train.data.split import split_items
 from segtool_train.recipe import Recipe
 from segtool_train.run_folder import RunFolder
+from segtool_train.sides import parts_slices
 from segtool_train.sweep.plan import Choices, Search, Sweep, Values
 from segtool_train.training import Options, check_start
 from segtool_train.training_set import gather
@@ -26,6 +27,8 @@ def check_sides(sweep: Sweep, read: Read, data: Path, *, test: bool) -> None:
     """
 
     def check(recipe: Recipe) -> None:
+        if parts_slices(recipe):
+            return  # which slices there are is known when they have been read
         split = split_items(listed(recipe, data).items, recipe.data.split)
         if sweep.optuna and not split.validation:
             raise UsageError(
