@@ -45,14 +45,18 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     thresholds = thresholds_for(spec, options.threshold)
     if options.raw:
         spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
+    before_scan = time.perf_counter()
     found = scan(inputs, spec, options.scan)
+    scan_s = time.perf_counter() - before_scan
     check_apart(inputs, options.output)
     check_patients(options.patients, [source.name for source in found.cases])
     check_writable(options.output)
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
     if options.resume:
         check_resumable(options.output, checksums, settings)
+    before_load = time.perf_counter()
     backend, engines = _load_engine(models, options, progress.on_wait)
+    load_s = time.perf_counter() - before_load
     progress.on_start(models, backend, found)
     run = CaseFinisher(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
@@ -92,6 +96,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             options=settings,
             notes=(*models.notes, *([backend.note] if backend.note else []), *_notes(found, interrupted)),
             patients=options.patients,
+            setup_seconds={"find cases": scan_s, "load model": load_s},
         )
         report.write_json(options.output / "report.json")
         report.write_csv(options.output / "report.csv")

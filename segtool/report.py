@@ -115,6 +115,7 @@ class Report:
         device: As the engine reports it; likewise ``engine`` and ``precision``.
         options: Whatever changes the result, by name.
         notes: About the run as a whole.
+        setup_seconds: Time before the first case, by what it went into.
         seed: Of the bootstrap.
         patients: Of each case, or of each slice such as ``name[17]``, where they are known: intervals then draw
             whole patients. They are counted and never written.
@@ -132,6 +133,7 @@ class Report:
     precision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    setup_seconds: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     patients: Mapping[str, str] = field(default_factory=dict)
 
@@ -203,6 +205,7 @@ class Report:
             "options": dict(self.options),
             "notes": list(self.notes),
             "elapsed_s": self.elapsed_s,
+            "setup_seconds": dict(self.setup_seconds),
             "stage_seconds": self.stage_seconds,
             "counts": self.counts,
             "intervals": self.intervals,

@@ -1,7 +1,7 @@
 """``segtool predict``: a folder of scans in, label maps and a report out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -84,6 +84,7 @@ def predict(
         int | None, typer.Option(min=1, help="Slices the network takes at once. [default: 2 on a CPU, 8 on a GPU]")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Also print where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Segment scans: PNG, JPEG, TIFF, NIfTI, HDF5, MATLAB v7.3 and DICOM.
@@ -125,7 +126,7 @@ def predict(
         resume=resume,
         strict=strict,
     )
-    report = run_predict(inputs, options, as_json=json)
+    report = run_predict(inputs, options, as_json=json, profile=profile)
     if report.failures:
         raise typer.Exit(1)
 
@@ -137,8 +138,12 @@ def _channel(text: str) -> tuple[str, str]:
     return name, pattern
 
 
-def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool = False) -> "Report":
+def run_predict(
+    inputs: Sequence[Path], options: "PredictOptions", as_json: bool = False, profile: bool = False
+) -> "Report":
     """Run a prediction and show it: progress on stderr where it is a terminal, results on stdout.
+
+    ``profile`` adds where the time went; the JSON report has that always.
 
     Raises:
         UserError: As :func:`segtool.pipeline.predict_folder`.
@@ -162,6 +167,9 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
     for line in case_notes(report):
         view.say(f"note    {line}")
     report.print_table(out)
+    if profile:
+        for line in profile_lines(report):
+            view.say(line)
     counts = report.counts
     finished = counts["done"]
     rate = f" ({report.elapsed_s / finished:.3g} s a case)" if finished else ""
@@ -171,6 +179,18 @@ def run_predict(inputs: Sequence[Path], options: "PredictOptions", as_json: bool
         f"{options.output / 'report.json'}"
     )
     return report
+
+
+def profile_lines(report: "Report") -> Iterator[str]:
+    """Where a run's time went: before the first case, by stage, and how much of it lay behind other work."""
+    for what, seconds in report.setup_seconds.items():
+        yield f"time    {what:<12} {seconds:8.2f} s   before the cases"
+    spent = sum(report.stage_seconds.values())
+    for what, seconds in report.stage_seconds.items():
+        yield f"time    {what:<12} {seconds:8.2f} s   {seconds / spent:4.0%} of the work on cases"
+    elapsed = report.elapsed_s - sum(report.setup_seconds.values())
+    if spent > elapsed > 0:
+        yield f"time    {'in parallel':<12} {spent - elapsed:8.2f} s   of {spent:.2f} s lay behind other work"
 
 
 def _count(number: int, what: str) -> str:

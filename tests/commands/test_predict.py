@@ -87,6 +87,18 @@ def test_what_the_reader_must_know_stands_on_the_terminal_once(predict, tmp_path
     assert predict(tmp_path / "scans").lines("note") == ["2 cases: colour picture: its luminance was taken"]
 
 
+def test_the_profile_says_where_the_time_went(predict, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "scans")
+    assert predict(tmp_path / "scans").lines("time") == []
+    lines = predict(tmp_path / "scans", "--profile", out="again").lines("time")
+    names = [line.split("  ")[0] for line in lines]
+    assert names[:3] == ["find cases", "load model", "read"]
+    assert set(names[3:]) - {"in parallel"} == {"preprocess", "infer", "postprocess", "write"}
+    found = report(tmp_path, "again")
+    assert set(found["setup_seconds"]) == {"find cases", "load model"}
+    assert 0 < sum(found["setup_seconds"].values()) < found["elapsed_s"]
+
+
 def test_json_alone_stands_on_stdout_and_equals_the_report(predict, tmp_path: Path) -> None:
     write_pictures(tmp_path / "scans")
     (tmp_path / "scans" / "broken.png").write_bytes(b"half")
