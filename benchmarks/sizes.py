@@ -1,4 +1,4 @@
-"""Time and peak memory of ``segtool predict`` against the size of one volume, with a network that costs next to nothing.
+"""Time and peak memory of ``segtool predict`` against the size of one volume, with next to no network.
 
 What is measured is therefore the pipeline: reading, normalising, windows and their blending, deciding, writing. The
 network is one convolution with a 1x1x1 kernel and five classes, in windows of 128^3 that overlap by half.
@@ -38,12 +38,12 @@ def write_model(path: Path) -> None:
         intensity=IntensitySpec(kind="zscore"),
     )
     levels = np.arange(CLASSES, dtype=np.float32)
-    sizes = ["batch", 1, "d", "h", "w"]
+    space = ("d", "h", "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "weight", "bias"], ["logits"])],
         "pipeline",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [sizes[0], CLASSES, *sizes[2:]])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, *space])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES, *space])],
         [
             numpy_helper.from_array(levels.reshape(CLASSES, 1, 1, 1, 1), "weight"),
             numpy_helper.from_array(-(levels**2) / 2, "bias"),
