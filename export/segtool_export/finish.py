@@ -109,12 +109,13 @@ def export_into_run(path: Path, cases: Path | None, opset: int, min_component_sh
     if results is None or not card.is_file():
         card.unlink(missing_ok=True)  # of weights that are no longer those of the file
         return exported
+    beside = exported.size_bytes - target.stat().st_size  # weights past what one file holds
     spec = store_metrics(target, results)
     report, checksum = run.path / EVALUATION / REPORT, sha256(target)
     if earlier is not None and report.is_file():
         write_text(report, report.read_text(encoding="utf-8").replace(earlier, checksum))
     write_run_card(run, target, results)
-    return replace(exported, spec=spec, sha256=checksum, size_bytes=target.stat().st_size)
+    return replace(exported, spec=spec, sha256=checksum, size_bytes=target.stat().st_size + beside)
 
 
 def _clear(run: RunFolder) -> None:

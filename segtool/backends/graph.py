@@ -3,18 +3,16 @@
 Only the messages that matter are walked; weights are stepped over in a memory map, so that a large file is read in
 milliseconds.
 
-Source: onnx.proto3 and the protocol buffer wire format, https://protobuf.dev/programming-guides/encoding/.
+Source: onnx.proto3.
 """
 
 import math
-import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segtool.errors import ModelError
+from segtool.protobuf import MalformedError, entry, fields, mapped, messages, text, varint
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16
 _DEEPEST = 16  # graphs within graphs; a network for images has none or one
 _STANDARD = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
@@ -24,13 +22,8 @@ _PREBUILT = frozenset(("EPContext",))
 """Operators that are a compiled engine or name a file with one: machine code of whoever made the model."""
 _REMEDY = "Export the model again with `segtool export`."
 
-Value = int | memoryview
 Dims = tuple[int | None, ...]
 """None where an axis is dynamic."""
-
-
-class _MalformedError(ValueError):
-    """The bytes are not a protocol buffer."""
 
 
 @dataclass
@@ -73,12 +66,10 @@ def read_graph(path: Path) -> Graph:
     """
     graph = Graph()
     try:
-        with path.open("rb") as file:
-            # Closed when the last view of it goes, which an error's traceback may hold for a while.
-            _model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), graph)
+        _model(mapped(path), graph)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})", "Check the path.") from error
-    except ValueError as error:  # an empty file cannot be mapped
+    except MalformedError as error:
         raise ModelError(f"{path}: truncated or not an ONNX file", _REMEDY) from error
     _check(path, graph)
     return graph
@@ -103,87 +94,30 @@ def _check(path: Path, graph: Graph) -> None:
             raise ModelError(f"{path}: its weights {name!r} are not beside it", "Copy that file along with the model.")
 
 
-# The wire format
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """One base-128 number and the offset behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise _MalformedError
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _MalformedError
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """Number and value of each field of a message."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-            yield tag >> 3, value
-            continue
-        if wire == _LENGTH:
-            length, at = _varint(data, at)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise _MalformedError
-        if at + length > len(data) or not tag >> 3:
-            raise _MalformedError
-        yield tag >> 3, data[at : at + length]
-        at += length
-
-
-def _messages(data: Value, *numbers: int) -> Iterator[tuple[int, memoryview]]:
-    """The fields of those numbers that hold bytes."""
-    if isinstance(data, memoryview):
-        for number, value in _fields(data):
-            if number in numbers and isinstance(value, memoryview):
-                yield number, value
-
-
-def _text(data: memoryview) -> str:
-    return bytes(data).decode(errors="replace")
-
-
-def _entry(data: memoryview) -> tuple[str, bytes]:
-    """Key and value of a ``StringStringEntryProto``."""
-    parts = {number: bytes(value) for number, value in _messages(data, 1, 2)}
-    return parts.get(1, b"").decode(errors="replace"), parts.get(2, b"")
-
-
 # The messages of onnx.proto3; numbers are theirs
 
 
 def _model(data: memoryview, graph: Graph) -> None:
     found = False
-    for number, value in _messages(data, 7, 14, 25):
+    for number, value in messages(data, 7, 14, 25):
         if number == 7:
             found = True
             _graph(value, graph, 0)
         elif number == 14:
-            key, entry = _entry(value)
-            graph.metadata[key] = entry
+            key, content = entry(value)
+            graph.metadata[key] = bytes(content)
         else:  # a function of the model's own, made of operators
-            for _, node in _messages(value, 7):
+            for _, node in messages(value, 7):
                 _node(node, graph, 1)
     if not found:
-        raise _MalformedError
+        raise MalformedError
 
 
 def _graph(data: memoryview, graph: Graph, depth: int) -> None:
     if depth > _DEEPEST:
-        raise _MalformedError
+        raise MalformedError
     weights: set[str] = set()
-    for number, value in _messages(data, 1, 5, 11, 12, 15):
+    for number, value in messages(data, 1, 5, 11, 12, 15):
         if number == 1:
             _node(value, graph, depth)
         elif number == 5:
@@ -199,19 +133,19 @@ def _graph(data: memoryview, graph: Graph, depth: int) -> None:
 
 
 def _node(data: memoryview, graph: Graph, depth: int) -> None:
-    for number, value in _messages(data, 4, 5, 7):
+    for number, value in messages(data, 4, 5, 7):
         if number == 4:
-            operator = _text(value)
+            operator = text(value)
             graph.quantised |= operator in _QUANTISED
             graph.domains |= {operator} & _PREBUILT
         elif number == 7:
-            graph.domains |= {_text(value)} - _STANDARD
+            graph.domains |= {text(value)} - _STANDARD
         else:
             _attribute(value, graph, depth)
 
 
 def _attribute(data: memoryview, graph: Graph, depth: int) -> None:
-    for number, value in _messages(data, 5, 6, 10, 11, 22, 23):
+    for number, value in messages(data, 5, 6, 10, 11, 22, 23):
         if number in (5, 10):
             _tensor(value, graph)
         elif number in (6, 11):
@@ -221,7 +155,7 @@ def _attribute(data: memoryview, graph: Graph, depth: int) -> None:
 
 
 def _sparse(data: memoryview, graph: Graph) -> None:
-    for _, tensor in _messages(data, 1, 2):
+    for _, tensor in messages(data, 1, 2):
         _tensor(tensor, graph)
 
 
@@ -229,17 +163,17 @@ def _tensor(data: memoryview, graph: Graph) -> str:
     """Count a tensor's numbers and note where they lie; returns its name."""
     dims: list[int] = []
     kind, name = 0, ""
-    for number, value in _fields(data):
+    for number, value, _, _ in fields(data):
         if number == 1:
             dims += [value] if isinstance(value, int) else _packed(value)
         elif number == 2 and isinstance(value, int):
             kind = value
         elif number == 8 and isinstance(value, memoryview):
-            name = _text(value)
+            name = text(value)
         elif number == 13 and isinstance(value, memoryview):
-            key, where = _entry(value)
+            key, where = entry(value)
             if key == "location":
-                graph.external.add(where.decode(errors="replace"))
+                graph.external.add(text(where))
     graph.weights[kind] = graph.weights.get(kind, 0) + math.prod(dims)
     return name
 
@@ -247,23 +181,23 @@ def _tensor(data: memoryview, graph: Graph) -> str:
 def _packed(data: memoryview) -> list[int]:
     at, values = 0, []
     while at < len(data):
-        value, at = _varint(data, at)
+        value, at = varint(data, at)
         values.append(value)
     return values
 
 
 def _value_info(data: memoryview) -> tuple[str, Dims]:
     name, dims = "", []
-    for number, value in _messages(data, 1, 2):
+    for number, value in messages(data, 1, 2):
         if number == 1:
-            name = _text(value)
+            name = text(value)
             continue
-        for _, tensor in _messages(value, 1):
-            for _, shape in _messages(tensor, 2):
-                dims += [_dim(dim) for _, dim in _messages(shape, 1)]
+        for _, tensor in messages(value, 1):
+            for _, shape in messages(tensor, 2):
+                dims += [_dim(dim) for _, dim in messages(shape, 1)]
     return name, tuple(dims)
 
 
 def _dim(data: memoryview) -> int | None:
-    fixed = [value for number, value in _fields(data) if number == 1 and isinstance(value, int)]
+    fixed = [value for number, value, _, _ in fields(data) if number == 1 and isinstance(value, int)]
     return fixed[0] if fixed else None

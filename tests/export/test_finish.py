@@ -84,13 +84,15 @@ def test_the_card_states_what_was_measured_and_of_which_file(finished: Finished)
     assert all((finished.run / picture).is_file() for picture in pictures)
 
 
-def test_the_card_says_that_the_set_is_named_by_the_recipe_alone(copied: Path):
-    model = copied / "model.onnx"
-    spec = read_spec(model)
-    write_spec(model, spec.model_copy(update={"provenance": {**spec.provenance, "data": "Discs"}}), model)
-    card = run_card(RunFolder(copied), model, results_of(copied))
+def test_the_card_says_that_the_set_is_named_by_the_recipe_alone(finished: Finished, tmp_path: Path):
+    model = tmp_path / "model.onnx"
+    spec = read_spec(finished.run / "model.onnx")
+    named = spec.model_copy(update={"provenance": {**spec.provenance, "data": "Discs"}})
+    write_spec(finished.run / "model.onnx", named, model)
+    card = run_card(RunFolder(finished.run), model, results_of(finished.run))
     assert "Discs, licence not stated. So the recipe says" in card
-    assert "was not checked" not in (copied / "card.md").read_text(encoding="utf-8")  # it named none
+    # The recipe of this run named none.
+    assert "was not checked" not in (finished.run / "card.md").read_text(encoding="utf-8")
 
 
 def test_the_report_names_the_file_as_it_is_now(finished: Finished):

@@ -20,6 +20,19 @@ def test_the_first_group_of_the_pattern_is_the_patient(discs: Path) -> None:
     assert listing.notes == (r"patients by '^\\d\\d(\\d)': 2 of 20 cases",)
 
 
+def test_a_folder_in_another_layout_names_that_one(discs: Path) -> None:
+    wrong = parse_recipe(RECIPE, "tiny", "recipe", {"data.layout": "hdf5_xy"})
+    with pytest.raises(
+        UsageError, match=r"looks like layout 'cheng', index\.csv .*Train with --set data\.layout=cheng"
+    ):
+        listed(wrong, discs)
+
+
+def test_a_folder_in_no_layout_is_named_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"index\.csv is missing\. Give the folder"):
+        listed(parse_recipe(RECIPE, "tiny", "recipe"), tmp_path)
+
+
 def test_a_case_in_whose_name_there_is_no_patient_is_named(discs: Path) -> None:
     with pytest.raises(UsageError, match=r"case '0010'.*Change the pattern"):
         listed(recipe_with(r"^000(\d)"), discs)

@@ -153,7 +153,7 @@ def test_tensorboard_has_every_number_of_every_epoch(run: Path):
 
 
 NAMED = {
-    "by the recipe": ({"spec.provenance": {"data": "Discs", "data_licence": "CC0"}}, "on 'Discs', licence CC0; for an"),
+    "by the recipe": ({"spec.provenance": {"data": "Discs", "data_licence": "CC0"}}, "on 'Discs', CC0; for an"),
     "without terms": ({"spec.provenance": {"data": "Discs"}}, "on 'Discs', licence not stated; for another set --set"),
     "by nobody": ({}, "will not say what it was trained on; name it with --set spec.provenance.data=NAME"),
 }

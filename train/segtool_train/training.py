@@ -190,8 +190,7 @@ def _named_set(spec: ModelSpec) -> str:
     data, terms = (spec.provenance.get(key) for key in ("data", "data_licence"))
     if not data:
         return f"the model will not say what it was trained on; name it with {way}"
-    licence = f"licence {terms}" if terms else "licence not stated"
-    return f"the model will say that it was trained on {data!r}, {licence}; for another set {way}"
+    return f"the model will say that it was trained on {data!r}, {terms or 'licence not stated'}; for another set {way}"
 
 
 def _with_provenance(recipe: Recipe, split: Split) -> ModelSpec:
