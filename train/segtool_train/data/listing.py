@@ -40,7 +40,7 @@ def listed(recipe: "Recipe", folder: Path) -> Listing:
         if match is None:
             raise UsageError(
                 f"case {item.name!r}: [data] patient = {pattern!r} finds no patient in its name",
-                "Change the pattern, or rename the case.",
+                "Change the pattern, leave it to the layout with --set data.patient=, or rename the case.",
             )
         items.append(replace(item, patient=match[1]))
     count = len({item.patient for item in items})
