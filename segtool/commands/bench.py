@@ -90,7 +90,7 @@ def bench(
         _print_head(found)
         print_columns(table(found))
         for line in () if wanted else missing:
-            typer.echo(f"not here  {printable(line)}")
+            typer.echo(f"lacks   {printable(line)}")
         for line in found.notes:
             typer.echo(f"note    {printable(line)}")
         if plot is not None:
