@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
+from openvino_here import openvino_or_skip
 from quantised import quantise
 from tiny import bright_spec, volume_spec, write_model
 
@@ -85,12 +86,21 @@ def test_bf16_on_onnxruntime_points_to_openvino(model: Path) -> None:
 
 
 def test_openvino_computes_in_fp32_unless_told_otherwise(model: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino_or_skip()
     assert load_backend(model, "openvino").precision == "fp32"
 
 
+def test_auto_takes_openvino_for_volumes_in_fp32_alone(model: Path, tmp_path: Path) -> None:
+    openvino_or_skip()
+    volumes = write_model(tmp_path / "volumes.onnx", volume_spec())
+    taken = [load_backend(one, "auto") for one in (model, volumes)]
+    assert [backend.name for backend in taken] == ["onnxruntime", "openvino"]
+    assert [backend.precision for backend in taken] == ["fp32", "fp32"]
+    assert all(backend.why.startswith("auto: ") for backend in taken)
+
+
 def test_importing_openvino_tells_nobody() -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino_or_skip()
     code = (
         "import sys; from segtool.backends.openvino_engine import import_openvino; import_openvino();"
         "print([m for m in sys.modules if 'telemetry' in m or 'tools.ovc' in m])"
@@ -260,7 +270,7 @@ def quantised(model: Path, tmp_path: Path) -> Path:
 )
 def test_a_quantised_file_runs_and_says_so(quantised: Path, model: Path, device, precision, expected: str) -> None:
     if device == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+        openvino_or_skip()
     try:
         backend = load_backend(quantised, device, 1, precision=precision)
     except DeviceError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from engine_keys import KEY
+from openvino_here import openvino_or_skip
 from shell import segtool
 from tiny import bright_spec, write_model, write_pictures
 
@@ -44,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_predict_runs_on_openvino_in_the_precision_asked_for(scans, model, tmp_path, capsys, precision) -> None:
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino = openvino_or_skip()
     answer = segtool(
         capsys, "predict", scans, "-m", model, "-o", tmp_path / "out", "--device", "openvino", "--precision", precision
     )
@@ -81,7 +82,7 @@ def test_predict_refuses_before_any_work(scans, model, tmp_path, capsys, argumen
 
 
 def test_going_on_in_another_precision_is_refused(scans, model, tmp_path, capsys) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino_or_skip()
     first = ("predict", scans, "-m", model, "-o", tmp_path / "out", "--device", "openvino", "--precision", "fp32")
     assert segtool(capsys, *first).code == 0
     answer = segtool(capsys, *first[:-1], "bf16", "--continue")
@@ -179,7 +180,7 @@ def test_doctor_names_every_engine_with_what_installs_it() -> None:
 
 
 def test_doctor_tries_openvino_in_every_precision_it_has() -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino_or_skip()
     trials = [finding for finding in doctor_engines.other_trials() if finding.about == "trial openvino"]
     assert "openvino fp32" in trials[0].value
     assert "openvino bf16" in trials[1].value or "does not compute in bf16" in trials[1].value

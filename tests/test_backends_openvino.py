@@ -9,19 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from openvino_here import openvino_or_skip
 from tiny import bright_spec, write_model
 
 from segtool.backends import load_backend
-from segtool.backends.openvino_engine import import_openvino, the_core
-from segtool.errors import MissingDependencyError
+from segtool.backends.openvino_engine import the_core
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    try:
-        import_openvino()
-    except MissingDependencyError as error:
-        pytest.skip(error.problem)
+    openvino_or_skip()
     return write_model(tmp_path / "bright.onnx", bright_spec())
 
 

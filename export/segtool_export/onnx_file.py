@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
@@ -12,6 +13,7 @@ from segtool.model_file import write_spec
 from segtool.spec import ModelSpec
 from segtool_export.external_data import gather
 from segtool_export.folding import fold_norms
+from segtool_export.instance_norms import split_norms
 from segtool_export.precision import HalfNetwork, Kept, kept_modules
 
 INPUT, OUTPUT = "image", "logits"
@@ -64,8 +66,17 @@ def write_onnx(
             opset_version=opset,
             dynamo=False,
         )
+        if half is None:
+            _sum_exactly(Path(folder) / path.name, spec.input.rank)
         gather(Path(folder), path.name, path)
     write_spec(path, spec, path)
+
+
+def _sum_exactly(path: Path, rank: int) -> None:
+    """In place; weights that lie beside the file stay there."""
+    model = onnx.load(path, load_external_data=False)
+    if split_norms(model, rank):
+        onnx.save(model, path)
 
 
 def smallest_extent(spec: ModelSpec) -> int:

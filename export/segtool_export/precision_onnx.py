@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 
 from segtool.errors import MissingDependencyError
+from segtool_export.instance_norms import join_norms
 from segtool_export.precision import Kept
 
 _NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization")
@@ -31,6 +32,7 @@ def halve(full: Path, path: Path, *, kept: Kept) -> None:
             "Install it with: pip install 'segtool[export]'",
         ) from error
     model = onnx.load(full)
+    join_norms(model)
     _name_nodes(model.graph)
     # The list is of operators that lacked FP16 in engines of the past; Resize has it everywhere today, and its scales
     # must stay as they are, which the converter sees to.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import load, save
+from openvino_here import openvino_or_skip
 from quantised import halve, quantise
 from tensorrt_stand_in import Module, install
 from tiny import bright_spec, volume_spec, write_model, write_pictures
@@ -166,7 +167,7 @@ def test_an_engine_is_not_trusted_without_cases(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("device", ["cpu", "openvino"])
 def test_engines_are_compared_on_masks(tmp_path: Path, device) -> None:
     if device == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+        openvino_or_skip()
     spec = bright_spec()
     model = write_model(tmp_path / "m.onnx", spec)
     other = write_model(tmp_path / "n.onnx", spec, np.array([[0.5]]))
