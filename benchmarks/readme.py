@@ -100,11 +100,20 @@ def systems(result: dict[str, Any]) -> str:
             for key, value in row["differs_from_recipe"].items()
         )
         interval = row["dice_ci95_over_patients"]
-        dice = f"{row['dice']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+        spread = f" ± {row['dice_sd_over_folds']:.3f} over folds" if "dice_sd_over_folds" in row else ""
+        dice = f"{row['dice']:.3f}{spread}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
         lines.append(
             f"| {row['system']} | `{row['recipe']}`{f': {changes}' if changes else ''} | {row['epochs']} "
             f"| {row['split']} | {dice} | {row['validation_dice']:.3f} | {row['paper']} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def sweep(result: dict[str, Any]) -> str:
+    """Trials of a sweep."""
+    heading = list(result["rows"][0])
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
+    lines += ["| " + " | ".join(row.values()) + " |" for row in result["rows"]]
     return "\n".join(lines) + "\n"
 
 
@@ -130,6 +139,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundled_model": bundled_model,
     "coco_overlap": coco_overlap,
     "systems": systems,
+    "sweep": sweep,
     "folder": speed,
     "memory": memory,
 }

@@ -1,5 +1,6 @@
-"""Start-up: ``segtool --help`` beside a bare Typer application's, and the first mask of one small PNG from a cold start
-beside what other tools take before they do anything; whole processes in turn.
+"""Start-up: ``segtool --help`` beside a bare Typer application's, and the first mask of one small PNG.
+
+The latter stands beside what other tools take before they do anything. Whole processes, in turn.
 
 Run: ``python -m benchmarks.startup``, for nnU-Net's row in an environment that holds nnunetv2
 """

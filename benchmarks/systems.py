@@ -1,7 +1,8 @@
 """Trained runs of the published systems beside the figures that their papers state.
 
-Run: ``python -m benchmarks.systems RUN RUN...`` with folders that ``segtool train`` wrote. A run that was not
-evaluated yet is exported and evaluated here. Rows of other runs that were measured before stay in the result.
+Run: ``python -m benchmarks.systems RUN RUN...`` with folders that ``segtool train`` wrote, those of a cross-validation
+and of a sweep among them. A run that was not evaluated yet is exported and evaluated here. Rows of other runs that were
+measured before stay in the result. The table of a sweep goes into ``sweep.json``.
 """
 
 import csv
@@ -32,6 +33,10 @@ PAPER = {
 
 QUIET = ("name", "spec.name", "spec.version", "spec.description", "spec.provenance", "inference")
 """Parts of a recipe that change no figure of a run, or are told in columns of their own."""
+
+
+TRIED = ("training.epochs", "training.batch", "training.lr")
+"""What the trials of a sweep differ in, and have columns of their own for."""
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -111,12 +116,55 @@ def row_of(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def row_of_folds(folder: Path) -> dict[str, Any]:
+    """A cross-validation as one row: means over its folds, each measured on its own patients."""
+    folds = [row_of(RunFolder(fold)) for fold in sorted(folder.glob("fold-*"))]
+    dice = [fold["dice"] for fold in folds]
+    row = folds[0] | {
+        "run": folder.name,
+        "split": f"by patient, {len(folds)} folds",
+        "epochs": max(fold["epochs"] for fold in folds),
+        "dice_of_folds": dice,
+        "dice_ci95_over_patients": None,
+        "by_group": {},
+    }
+    measured = [key for key, value in folds[0].items() if isinstance(value, float)]
+    return (
+        row
+        | {key: statistics.fmean(fold[key] for fold in folds) for key in measured}
+        | {"dice_sd_over_folds": statistics.stdev(dice)}
+    )
+
+
+def save_sweep(folder: Path) -> None:
+    """The table of a sweep, as it was written beside its trials."""
+    with (folder / "sweep.csv").open(newline="", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    recipe = RunFolder(next(iter(sorted(folder.glob("trial-*"))))).read_recipe()
+    print(
+        save(
+            "sweep",
+            {
+                "what": "trials of a sweep; means over validation samples and, where they were scored, test samples",
+                "recipe": recipe.name,
+                "differs_from_recipe": {key: value for key, value in differences(recipe).items() if key not in TRIED},
+                "machine": machine(),
+                "versions": versions("segtool", "torch", "lightning"),
+                "rows": rows,
+            },
+        )
+    )
+
+
 def main() -> None:
     """Measure the named runs, print and save all rows."""
     path = RESULTS / "systems.json"
     rows = {row["run"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]} if path.is_file() else {}
-    for name in sys.argv[1:]:
-        row = row_of(RunFolder(Path(name)))
+    for folder in map(Path, sys.argv[1:]):
+        if (folder / "sweep.csv").is_file():
+            save_sweep(folder)
+            continue
+        row = row_of_folds(folder) if (folder / "folds.csv").is_file() else row_of(RunFolder(folder))
         rows[row["run"]] = row
         print(f"{row['run']:24} {row['split']:12} {row['side']} Dice {row['dice']:.4f}  val {row['validation_dice']}")
     ordered = sorted(rows.values(), key=lambda row: (row["system"], row["recipe"], row["run"]))
