@@ -82,10 +82,14 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """A segmentation: ``labels`` is an unsigned integer array ``(*S)`` on ``geometry``; 0 is background."""
+    """A segmentation: ``labels`` is an unsigned integer array ``(*S)`` on ``geometry``; 0 is background.
+
+    ``notes`` say what reading had to decide, such as where a mask compressed with losses was cut.
+    """
 
     labels: npt.NDArray[np.integer[Any]]
     geometry: Geometry
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -275,4 +275,6 @@ def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tup
     read = label_reader(source.reference.format).read_labels(source.reference)
     if read is None:
         return None, ()
-    return fit_labels(read, geometry, names=("reference", "scan"), where=str(source.reference.path), strict=strict)
+    where = str(source.reference.path)
+    fitted, said = fit_labels(read, geometry, names=("reference", "scan"), where=where, strict=strict)
+    return fitted, (*read.notes, *said)

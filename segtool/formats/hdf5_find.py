@@ -31,7 +31,7 @@ def find_image(file: h5py.File, source: Source) -> tuple[Values, Values | None]:
         raise UnreadableFileError(
             f"{path}: no image found{_links(file)} (looked for: {', '.join(IMAGE_NAMES)}; "
             f"the file holds: {', '.join(found) or 'nothing of two axes'})",
-            "Name the dataset with --image-dataset.",
+            f"Rename the dataset to {IMAGE_NAMES[0]!r}, or name it to `segtool predict` with --image-dataset.",
         )
     return _cut(_own(image, path), number, path), _companion(None if mask == image else mask, image, number)
 
@@ -111,7 +111,7 @@ def _named(found: dict[str, h5py.Dataset], names: tuple[str, ...], path: Path) -
         if len(level) > 1:
             raise UnreadableFileError(
                 f"{path}: several datasets called {wanted!r} ({', '.join(level[:3])})",
-                "Name one with --image-dataset or --mask-dataset.",
+                "Rename all but one, or name one to `segtool predict` with --image-dataset or --mask-dataset.",
             )
         if level:
             return found[level[0]]

@@ -17,6 +17,7 @@ from segtool.case import Image, LabelMap, Source
 from segtool.errors import OutputError, UnreadableFileError
 from segtool.formats.arrays import AnyArray, NpzProbabilities, check_index, native, one_channel, to_labels
 from segtool.formats.base import Description
+from segtool.formats.picture_masks import CUT, cut, doubt
 from segtool.geometry import Geometry
 
 MAX_PIXELS = 2**30
@@ -68,18 +69,24 @@ class PictureFormat(NpzProbabilities):
 
         Palette pictures give their indices (what :meth:`write_labels` writes), grey and 1-bit ones their
         values. Of a colour picture every pixel that is not black becomes 255. Lossy files (JPEG, WebP with
-        losses) are cut at 128 into 0 and 255, because compression blurs every value between.
+        losses) are cut at 128 into 0 and 255, because compression blurs every value between; a note says so, and
+        another one where a lossless mask holds the greys of an earlier compression.
 
         Raises:
-            UnreadableFileError: As for :meth:`read_image`, or the values are not labels.
+            UnreadableFileError: As for :meth:`read_image`, or the values are not labels, or a lossy file holds
+                areas of grey, which may mean several labels.
         """
         with _opened(source.path) as picture:
             lossy = picture.format in _LOSSY and not _is_lossless_webp(source.path)
             pages = [_label_pixels(page, lossy=lossy) for page in _pages(picture, source.path)]
+            palette = picture.mode == "P"
         values = pages[0] if len(pages) == 1 else np.stack(pages)
         if lossy:
-            values = _cut(values, source.path)
-        return LabelMap(to_labels(values, source.path), Geometry.of_pixels(values.shape))
+            values, note = cut(values, source.path), CUT
+        else:
+            note = "" if palette else doubt(values)
+        notes = (note,) if note else ()
+        return LabelMap(to_labels(values, source.path), Geometry.of_pixels(values.shape), notes)
 
     def describe(self, source: Source) -> Description:
         """The header of every page.
@@ -217,7 +224,8 @@ def _grey_values(page: Pillow.Image) -> AnyArray:
 def _label_pixels(page: Pillow.Image, *, lossy: bool) -> AnyArray:
     """``(H, W)`` label values."""
     if lossy:
-        return np.asarray(page.convert("L"))
+        # The strongest colour: a lesion drawn in red is as sure as one in white, and darker as grey.
+        return np.asarray(page.convert("RGB")).max(axis=-1)
     if page.mode == "P":
         return np.asarray(page)
     values = _pixels(page)
@@ -229,16 +237,6 @@ def _is_lossless_webp(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(4096)
     return head[8:12] == b"WEBP" and b"VP8L" in head
-
-
-def _cut(values: AnyArray, path: Path) -> AnyArray:
-    highest = int(values.max())
-    if 0 < highest < 128:
-        raise UnreadableFileError(
-            f"{path}: a mask compressed with losses, brightest value {highest}, wanted white (255) on black",
-            "Save the mask as PNG.",
-        )
-    return np.where(values >= 128, np.uint8(255), np.uint8(0))
 
 
 def _palette() -> bytes:

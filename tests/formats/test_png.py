@@ -156,9 +156,45 @@ def test_masks_of_every_mode(tmp_path, pixels, expected):
 def test_a_lossy_mask_is_cut_at_128(tmp_path, suffix):
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 9
     source = saved(tmp_path / f"m.{suffix}", (disc * 255).astype(np.uint8), quality=80)
-    labels = FORM.read_labels(source).labels
-    assert set(np.unique(labels)) == {0, 255}
-    assert (labels.astype(bool) != disc).mean() < 0.02
+    read = FORM.read_labels(source)
+    assert set(np.unique(read.labels)) == {0, 255}
+    assert (read.labels.astype(bool) != disc).mean() < 0.02
+    assert read.notes == ("mask compressed with losses: cut at 128 into labelled and not",)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 95])
+def test_a_lossy_mask_of_several_greys_is_refused_and_white_alone_never(tmp_path, quality):
+    """Nested discs at a third, two thirds and all of white, as of three classes; and each alone in white."""
+    away = np.hypot(*np.mgrid[-32:32, -32:32])
+    classes = 85 * sum((away < radius).astype(np.uint8) for radius in (24, 16, 8))
+    with pytest.raises(UnreadableFileError, match=r"areas of grey.*Save it as PNG with labels as values"):
+        FORM.read_labels(saved(tmp_path / "classes.jpg", classes, quality=quality))
+    for radius in (1, 2, 5, 20):
+        white = 255 * (away < radius).astype(np.uint8)
+        read = FORM.read_labels(saved(tmp_path / "white.jpg", white, quality=quality))
+        assert np.count_nonzero(read.labels) == pytest.approx(np.count_nonzero(white), rel=0.2)
+
+
+def test_a_lossy_mask_drawn_in_a_colour_is_as_sure_as_one_in_white(tmp_path):
+    disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 9
+    red = np.dstack([255 * disc, 0 * disc, 0 * disc]).astype(np.uint8)
+    read = FORM.read_labels(saved(tmp_path / "m.jpg", red, quality=90))
+    assert (read.labels.astype(bool) != disc).mean() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 5)])
+def test_the_smallest_lossy_masks_are_read(tmp_path, shape):
+    read = FORM.read_labels(saved(tmp_path / "m.jpg", np.full(shape, 255, np.uint8)))
+    assert read.labels.min() == 255
+
+
+def test_greys_of_an_earlier_compression_are_noted_and_a_few_labels_are_not(tmp_path):
+    ramp = np.tile(np.arange(0, 256, 5, np.uint8), (4, 1))  # 0, 5 ... 255
+    (note,) = FORM.read_labels(saved(tmp_path / "m.png", ramp)).notes
+    assert "52 greys" in note
+    assert "cut them at 128" in note
+    few = np.array([[0, 85, 170, 255]], np.uint8)
+    assert FORM.read_labels(saved(tmp_path / "few.png", few)).notes == ()
 
 
 def test_a_lossy_mask_of_small_values_is_refused(tmp_path):

@@ -34,4 +34,4 @@ def test_a_missing_channel_is_mended_by_what_training_advises(tmp_path: Path):
     channels = [{"name": "flair"}, {"name": "t1ce", "aliases": ["gado"]}]
     spec = parse_recipe(RECIPE, "two", "here", {"spec.channels": channels}).spec
     (item,) = list_items("folder", folder, spec).items
-    assert prepare(item, Rule(spec))[0][1].shape == (2, 64, 64)
+    assert prepare(item, Rule(spec)).samples[0][1].shape == (2, 64, 64)

@@ -125,6 +125,23 @@ def test_the_log_counts_samples_without_a_label(copy: Path, cache: Path, tmp_pat
 
 
 @pytest.mark.parametrize("side", ["train", "validation"])
+def test_what_reading_masks_had_to_decide_is_said_once_for_all_cases(copy: Path, cache: Path, tmp_path: Path):
+    """Three masks compressed with losses, one of greys, and 16 of black and white."""
+    for name in ("0003", "0004", "0005"):
+        mask = copy / "masks" / f"{name}.png"
+        Image.open(mask).save(mask.with_suffix(".jpg"), quality=90)
+        mask.unlink()
+    ramp = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    ramp[0, 0] = 255
+    Image.fromarray(ramp).save(copy / "masks" / "0008.png")
+    for _ in ("filled", "found again"):
+        lines = gather(recipe(), RunFolder(tmp_path / "run"), copy, quiet, cache=cache).describe()
+        said = [line for line in lines if line.startswith("note")]
+        assert said[0] == "note    3 of 20 cases: mask compressed with losses: cut at 128 into labelled and not"
+        assert said[1].startswith("note    1 of 20 cases: mask of 65 greys")
+        assert len(said) == 2
+
+
 def test_a_side_of_empty_masks_alone_is_refused(copy: Path, cache: Path, tmp_path: Path, side: str):
     run = RunFolder(tmp_path / "run")
     empty_masks(copy, *getattr(gather(recipe(), run, copy, quiet, cache=cache).split, side))

@@ -21,6 +21,8 @@ from segtool_train.sides import note_sideless, parts_slices, require_no_monitor,
 BROKEN = "broken.txt"
 """File in the run's folder: one line for each case that cannot be used."""
 
+_MOST_NOTES = 5
+
 Log = Callable[[str], None]
 
 
@@ -72,7 +74,7 @@ class TrainingSet:
         return [1 / sizes[key] for key in keys]
 
     def describe(self) -> list[str]:
-        """Lines for the log: sides, leak, empty samples."""
+        """Lines for the log: sides, leak, empty samples, what reading had to decide."""
         sizes = self.split.sizes()
         what = "slices" if self.split.of_slices else "cases"
         sides = ", ".join(f"{side} {size['patients']} patients {size['items']} {what}" for side, size in sizes.items())
@@ -95,6 +97,14 @@ class TrainingSet:
                 f"empty   no label in {empty[0]} of {len(self.train)} training samples "
                 f"and {empty[1]} of {len(self.validation)} validation samples"
             )
+        return lines + self._doubts()
+
+    def _doubts(self) -> list[str]:
+        """The most frequent notes on cases; a set may have one of its own for every case."""
+        notes = self.cache.notes
+        lines = [f"note    {count} of {len(self.items)} cases: {note}" for note, count in notes[:_MOST_NOTES]]
+        if len(notes) > _MOST_NOTES:
+            lines.append(f"note    and {len(notes) - _MOST_NOTES} more notes on cases; `segtool predict` tells each")
         return lines
 
 

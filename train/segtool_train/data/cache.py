@@ -23,7 +23,7 @@ from segtool_train.data.base import Item
 from segtool_train.data.cache_filling import CENTRES, IMAGES, INDEX, TARGETS, Sample, fill, remove_abandoned
 from segtool_train.data.prepare import ByteArray, Float32Array, Rule, Slices
 
-VERSION = 2
+VERSION = 3
 """Raised when preprocessing changes what a cache holds without changing its key."""
 
 _NOT_DECIDING = {"patch", "overlap"}
@@ -40,6 +40,7 @@ class Cache:
         labels: Of the targets.
         samples: In the order of the items.
         broken: Names of the items that could not be used, each with its error.
+        notes: What reading items had to decide, and in how many.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Cache:
     labels: int
     samples: tuple[Sample, ...]
     broken: tuple[tuple[str, str], ...] = ()
+    notes: tuple[tuple[str, int], ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens the files itself: an open memory map would be sent to it as a copy of all pixels.
@@ -187,7 +189,8 @@ def read_cache(folder: Path) -> Cache:
         raw = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         samples = tuple(_sample(sample) for sample in raw["samples"])
         broken = tuple((name, line) for name, line in raw["broken"])
-        cache = Cache(folder, raw["channels"], raw["labels"], samples, broken)
+        notes = tuple(dict(raw.get("notes", {})).items())  # caches of earlier versions have none
+        cache = Cache(folder, raw["channels"], raw["labels"], samples, broken, notes)
     except OSError as error:
         if folder.is_dir():
             raise _damaged(folder) from error

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -84,13 +84,14 @@ def fill(final: Path, items: Sequence[Item], rule: Rule, on_item: Callable[[int,
         partial.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             writer = _Writer(*(stack.enter_context((partial / name).open("wb")) for name in (IMAGES, TARGETS, CENTRES)))
-            broken = _write_all(writer, final.parent, items, rule, on_item)
+            broken, notes = _write_all(writer, final.parent, items, rule, on_item)
         if not writer.samples and not broken:
             raise UsageError("no item has a slice to train on", "Check the references, or the recipe's [data] slices.")
         content = {
             "channels": len(rule.spec.channels),
             "labels": len(rule.spec.labels),
             "broken": broken,
+            "notes": notes,
             "samples": [asdict(sample) for sample in writer.samples],
         }
         (partial / INDEX).write_text(json.dumps(content), encoding="utf-8")
@@ -152,20 +153,26 @@ def _some_voxels(label: ByteArray, seed: int) -> npt.NDArray[np.int64]:
 
 def _write_all(
     writer: _Writer, folder: Path, items: Sequence[Item], rule: Rule, on_item: Callable[[int, int], None]
-) -> list[tuple[str, str]]:
-    """Write all items that can be used; the others come back by name, each with its error."""
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """Write all items that can be used.
+
+    Returns:
+        The others by name, each with its error; and what reading had to decide, in how many items.
+    """
     broken: list[tuple[str, str]] = []
+    notes: Counter[str] = Counter()
     for done, (item, prepared) in enumerate(_in_order(items, rule), start=1):
         if isinstance(prepared, CaseError):
             broken.append((item.name, str(prepared)))
         else:
-            for index, image, target in prepared:
+            for index, image, target in prepared.samples:
                 writer.add(item.name, index, image, target)
+            notes.update(set(prepared.notes))
         # At doubling distances: items differ, and other programs write too.
         if done >= min(_FIRST_ESTIMATE, len(items)) and done & (done - 1) == 0:
             _require_space(folder, writer.size, done, len(items))
         on_item(done, len(items))
-    return broken
+    return broken, dict(notes.most_common())
 
 
 def _in_order(items: Sequence[Item], rule: Rule) -> Iterator[tuple[Item, Prepared | CaseError]]:

@@ -15,11 +15,22 @@ from segtool_train.data.base import Item
 Float32Array = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 Slices = Literal["all", "labelled"]
-Prepared = list[tuple[int, Float32Array, ByteArray]]
-"""Number of the slice, image ``(C, *S)``, target ``(L, *S)`` of each sample."""
 
 FULL = 255
 """What a pixel that a label covers wholly is stored as."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What an item gives.
+
+    Args:
+        samples: Number of the slice, image ``(C, *S)``, target ``(L, *S)`` of each.
+        notes: What reading the item had to decide.
+    """
+
+    samples: list[tuple[int, Float32Array, ByteArray]]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,9 @@ def prepare(item: Item, rule: Rule) -> Prepared:
         if case.geometry.kind != "volume":
             raise VoxelError(f"{item.name}: is no volume, and the recipe is 3D", "Give volumes, or a 2D recipe.")
         windowed = WindowedCase(case, spec)
-        return [(0, windowed.tensor, _to_bytes(windowed.target(labels)))]
+        return Prepared([(0, windowed.tensor, _to_bytes(windowed.target(labels)))], case.notes)
     sliced = SlicedCase(case, spec)
-    samples: Prepared = []
+    samples = []
     for index in range(sliced.count):
         if sliced.is_blank(index):
             continue
@@ -73,7 +84,7 @@ def prepare(item: Item, rule: Rule) -> Prepared:
         if rule.slices == "labelled" and not target.any():
             continue
         samples.append((index, sliced.tensor(index), target))
-    return samples
+    return Prepared(samples, case.notes)
 
 
 def _to_bytes(share: Float32Array) -> ByteArray:
