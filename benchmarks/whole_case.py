@@ -86,7 +86,8 @@ def nnunet(run: Path, files: list[Path], spec: ModelSpec, out: Path) -> Callable
         "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
         "experiment_planner_used": "bench", "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
         "original_median_shape_after_transp": [155, 240, 240],
-        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(channels)}, "configurations": {"3d_fullres": configuration},
+        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(channels)},
+        "configurations": {"3d_fullres": configuration},
     })  # fmt: skip
     dataset = {
         "channel_names": {str(i): name for i, name in enumerate(spec.channel_names)},
