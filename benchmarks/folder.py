@@ -1,7 +1,9 @@
-"""A folder of 500 PNG slices through ``predict`` beside the bare ONNX session on ready tensors.
+"""Folders of PNG, NIfTI and DICOM through ``predict`` beside the bare ONNX session on ready tensors.
 
 Both use the bundled model, the same batch size, all cores and the same slices, in one process and in turn.
 ``predict`` includes finding, reading, resizing, normalising, loading the model, restoring, writing and reporting.
+
+500 PNG slices, 200 NIfTI volumes of five slices, one DICOM series of 384 slices.
 
 Run: ``python -m benchmarks.folder`` (real T1-CE slices of ``cheng/`` where they are at hand, else phantoms)
 """
@@ -10,23 +12,30 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import onnxruntime
 from PIL import Image
 
 from benchmarks.common import REAL_DATA, machine, save, spread, versions
 from segtool.bundled import default_model, find_model
+from segtool.demo_folder import write_dicom
 from segtool.loading import load_case
 from segtool.model_file import read_spec
-from segtool.phantom import phantom_slice
+from segtool.phantom import phantom_slice, phantom_volume
 from segtool.pipeline import PredictOptions, predict_folder
 from segtool.preprocess import SlicedCase
 from segtool.scan import scan
+from segtool.spec import ModelSpec
 
 CASES, SIZES, BATCHES, RUNS = 500, (256, 512), (2, 8), 3
+VOLUMES, SLICES, HEADS = 200, 384, 8
+Nifti: Any = nibabel.Nifti1Image  # nibabel does not type it
 
 
 def write_slices(folder: Path, count: int, size: int) -> str:
@@ -43,14 +52,46 @@ def write_slices(folder: Path, count: int, size: int) -> str:
     return f"{'real T1-CE' if real else 'phantom'} slices"
 
 
-def measure(model: Path, size: int, cases: int, runs: int) -> list[dict[str, Any]]:
-    """One row a batch size, for slices of one size."""
+def write_pngs(folder: Path, cases: int, size: int) -> str:
+    """As :func:`write_slices`; says what the row is about."""
+    return f"{cases} PNG files ({write_slices(folder, cases, size)}, {size}x{size}, 8 bit)"
+
+
+def write_volumes(folder: Path) -> str:
+    """NIfTI volumes of a few slices, int16, gzipped; the heads come round again."""
+    folder.mkdir()
+    for head in range(HEADS):
+        voxels, _, affine = phantom_volume(head, (192, 192, 5), (1.2, 1.2, 6.0))
+        for index in range(head, VOLUMES, HEADS):
+            nibabel.save(Nifti(voxels, affine), folder / f"case_{index:04d}.nii.gz")
+    return f"{VOLUMES} NIfTI volumes (phantoms, 192x192x5, 16 bit)"
+
+
+def write_series(folder: Path) -> str:
+    """One DICOM series of many slices, uncompressed: a volume that is repeated."""
+    folder.mkdir()
+    voxels, labels, affine = phantom_volume(0, (256, 256, SLICES // HEADS), (0.9, 0.9, 3.0))
+    longer = tuple(np.concatenate([part] * HEADS, axis=2) for part in (voxels, labels))
+    write_dicom(folder / "series", (longer[0].astype(np.int16), longer[1].astype(np.uint8), affine), 0)
+    return f"1 DICOM series (phantom, {SLICES} slices of 256x256, 16 bit)"
+
+
+def inputs_of(folder: Path, spec: ModelSpec) -> Any:  # noqa: ANN401 - an array (N, C, H, W)
+    """What the network is given for a folder: the tensors of all slices that show anything."""
+    cases = [SlicedCase(load_case(source, spec), spec) for source in scan([folder], spec).cases]
+    return np.stack([
+        case.tensor(index) for case in cases for index in range(case.count) if not case.is_blank(index)
+    ])  # fmt: skip
+
+
+def measure(model: Path, write: Callable[[Path], str], runs: int) -> list[dict[str, Any]]:
+    """One row a batch size, for one folder."""
     spec = read_spec(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "scans"
-        what = write_slices(folder, cases, size)
-        sources = scan([folder], spec).cases
-        tensors = np.stack([SlicedCase(load_case(source, spec), spec).tensor(0) for source in sources])
+        what = write(folder)
+        cases = len(scan([folder], spec).cases)
+        tensors = inputs_of(folder, spec)
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
         def bare(batch: int) -> float:
@@ -77,7 +118,8 @@ def measure(model: Path, size: int, cases: int, runs: int) -> list[dict[str, Any
         ratio = statistics.median(a / b for a, b in zip(*both, strict=True))
         rows.append(
             {
-                "what": f"{cases} PNG files ({what}, {size}x{size}, 8 bit)",
+                "what": what,
+                "slices": len(tensors),
                 "batch": batch,
                 "bare_session_s": spread(both[0]),
                 "segtool_predict_s": spread(both[1]),
@@ -86,7 +128,7 @@ def measure(model: Path, size: int, cases: int, runs: int) -> list[dict[str, Any
         )
         medians = [statistics.median(values) for values in both]
         print(
-            f"{size}x{size}  batch {batch}   bare {medians[0]:.2f} s   predict {medians[1]:.2f} s   "
+            f"{what}  batch {batch}   bare {medians[0]:.2f} s   predict {medians[1]:.2f} s   "
             f"ratio of rates {ratio:.3f}",
             flush=True,
         )
@@ -102,13 +144,18 @@ def main() -> None:
     arguments = parser.parse_args()
     model = default_model() if arguments.model is None else find_model(arguments.model)
     spec = read_spec(model)
+    folders: list[Callable[[Path], str]] = [
+        *(partial(write_pngs, cases=arguments.cases, size=size) for size in SIZES),
+        write_volumes,
+        write_series,
+    ]
     result = {
-        "what": "a folder of PNG slices, segtool predict beside the bare session, seconds",
+        "what": "a folder of scans, segtool predict beside the bare session, seconds",
         "machine": machine(),
-        "versions": versions("segtool", "onnxruntime", "numpy", "pillow"),
+        "versions": versions("segtool", "onnxruntime", "numpy", "pillow", "nibabel", "pydicom", "isal"),
         "model": f"{spec.name} {spec.version}",
         "peer": f"onnxruntime.InferenceSession({spec.name}.onnx, CPUExecutionProvider).run on ready float32 tensors",
-        "rows": [row for size in SIZES for row in measure(model, size, arguments.cases, arguments.runs)],
+        "rows": [row for write in folders for row in measure(model, write, arguments.runs)],
         "goal": "0.85 or more",
     }
     print(save("folder", result))

@@ -46,7 +46,7 @@ def write_demo_folder(folder: Path, seed: int = 0) -> None:
     _write_nifti(folder / "nifti" / "head.nii.gz", volume[0], volume[2])
     _write_nifti(folder / "nifti" / "head_seg.nii.gz", volume[1], volume[2])
     series = phantom_volume(heads[4], _DICOM_SHAPE, _DICOM_SPACING_MM)
-    _write_series(folder / "dicom" / "head", series, seed)
+    write_dicom(folder / "dicom" / "head", series, seed)
     _write_nifti(folder / "dicom" / "head_seg.nii.gz", series[1], series[2])
 
 
@@ -74,7 +74,7 @@ def _write_nifti(path: Path, voxels: npt.NDArray[Any], affine: Float64Array) -> 
         nib.save(image, temporary)
 
 
-def _write_series(folder: Path, volume: Volume, seed: int) -> None:
+def write_dicom(folder: Path, volume: Volume, seed: int) -> None:
     """One DICOM MR series: slices along the third axis, which points to Superior."""
     voxels, _, affine = volume
     series = _series_header(affine, seed)

@@ -182,7 +182,7 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
             )
         start = time.perf_counter()
         read, reference = _read(pair.prediction), _read(pair.reference)
-        said = [f"{what}: {note}" for what, one in (("prediction", read), ("reference", reference)) for note in one.notes]
+        said = [*(f"prediction: {note}" for note in read.notes), *(f"reference: {note}" for note in reference.notes)]
         mapped = LabelMap(_mapped(read.labels, options.label_map), read.geometry)
         prediction, notes = fit_labels(
             mapped,

@@ -12,7 +12,9 @@ from quantised import quantise
 from tiny import bright_spec, volume_spec, write_model
 
 from segtool.backends import DEVICES, load_backend, nvidia
+from segtool.backends.base import Backend
 from segtool.backends.graph import read_graph
+from segtool.backends.openvino_check import check_int8
 from segtool.errors import DeviceError, ModelError, UserError
 from segtool.model_file import write_spec
 from segtool.spec import ModelSpec
@@ -97,6 +99,7 @@ def test_auto_takes_openvino_for_volumes_in_fp32_alone(model: Path, tmp_path: Pa
     assert [backend.name for backend in taken] == ["onnxruntime", "openvino"]
     assert [backend.precision for backend in taken] == ["fp32", "fp32"]
     assert all(backend.why.startswith("auto: ") for backend in taken)
+    assert ["openvino" in backend.why for backend in taken] == [False, True]
 
 
 def test_importing_openvino_tells_nobody() -> None:
@@ -279,6 +282,27 @@ def test_a_quantised_file_runs_and_says_so(quantised: Path, model: Path, device,
     image = np.random.default_rng(1).random((2, 1, 16, 16), np.float32)
     # 256 steps over a range of 1 on the way in and of 1 on the way out.
     assert np.abs(backend.run(image) - load_backend(model, "cpu").run(image)).max() < 0.02
+
+
+class _Off:
+    """An engine whose answers lie beside those of another."""
+
+    version = "0"
+
+    def __init__(self, engine: Backend, by: float) -> None:
+        self._engine, self._by = engine, by
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        logits = self._engine.run(batch)
+        return logits + self._by * logits.std()
+
+
+def test_openvino_is_refused_where_it_computes_a_quantised_file_wrongly(quantised: Path) -> None:
+    engine, graph = load_backend(quantised, "cpu"), read_graph(quantised)
+    check_int8(quantised, graph, _Off(engine, 0.05))
+    for wrong in (0.5, float("nan")):
+        with pytest.raises(DeviceError, match=r"--device openvino: openvino 0 computes .* wrongly.*Pass --device cpu"):
+            check_int8(quantised, graph, _Off(engine, wrong))
 
 
 def test_a_quantised_file_is_not_taken_for_fp32(quantised: Path) -> None:

@@ -161,11 +161,12 @@ def test_export_says_why_it_builds_no_engine(model, capsys) -> None:
     assert "there is none here (no NVIDIA driver)" in answer.err
 
 
-def test_export_builds_engines_into_the_cache_alone(model, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("more", [("-o", "other.onnx"), ("--precision", "fp16"), ("--static-shape",), ("--bundle",)])
+def test_export_builds_engines_into_the_cache_alone(model, capsys, more: tuple[str, ...]) -> None:
     pytest.importorskip("torch", reason="export needs torch")
-    answer = segtool(capsys, "export", model, "--tensorrt", "-o", tmp_path / "other.onnx")
+    answer = segtool(capsys, "export", model, "--tensorrt", *more)
     assert answer.code == 2
-    assert "Give the model and --cases alone." in answer.err
+    assert "Give the model, --cases and --triton alone." in answer.err
 
 
 # doctor

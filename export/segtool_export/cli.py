@@ -63,14 +63,19 @@ def export(
     tensorrt: Annotated[
         bool,
         typer.Option(
-            "--tensorrt", help="Of an exported model.onnx: build this machine's TensorRT engine, and compare it."
+            "--tensorrt",
+            help="Of an exported model.onnx: build this machine's TensorRT engine, and compare it. With --triton that "
+            "is what is served.",
         ),
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn a training run or any ONNX file into one .onnx file that carries its spec.
 
-    Refused where it does not segment as the original does.
+    Masks of the original and of the file are compared on real cases, label by label. The file is written where their
+    Dice, over the pixels of all cases together, is 0.9999 or more in fp32, 0.999 in fp16, 0.99 in int8; in no case
+    below 0.9999, 0.99, 0.9, unless it differs in no more than 1, 4, 4 pixels; and where the mean Dice to the references
+    falls by 0.005 at most. Otherwise a line names the gate, the case and what to try.
     """
     try:
         from segtool_export.exporting import Conversion
@@ -84,16 +89,19 @@ def export(
             f"{error.name} is not installed, which export needs",
             "Install it with: pip install 'segtool[export]'",
         ) from error
+    conversion = Conversion(precision, static_shape, calibrate, calibration)
+    request = Request(run, output, cases, opset, spec, min_component_share, conversion, triton, bundle=bundle)
     if tensorrt:
         from segtool_export.tensorrt import build_engine
 
-        if output or card or min_component_share is not None:
-            raise UsageError("--tensorrt builds an engine into the cache", "Give the model and --cases alone.")
-        engine = build_engine(run, cases, lambda line: typer.echo(line, err=True))
+        if card or request != Request(run, cases=cases, triton=triton):
+            raise UsageError(
+                "--tensorrt builds an engine of an exported model into the cache",
+                "Give the model, --cases and --triton alone.",
+            )
+        engine = build_engine(run, cases, lambda line: typer.echo(line, err=True), triton)
         typer.echo(json.dumps(engine.facts()) if json_output else engine.table())
         return
-    conversion = Conversion(precision, static_shape, calibrate, calibration)
-    request = Request(run, output, cases, opset, spec, min_component_share, conversion, triton, bundle=bundle)
     if card:
         if folds := fold_runs(run):
             raise UsageError(f"--card is of one run, and {run} holds {len(folds)} folds", f"Give {folds[0]} and so on.")

@@ -64,6 +64,33 @@ def rename(model: ModelProto, old: str, new: str) -> None:
         value.name = names.get(value.name, value.name)
 
 
+def own_weights(model: ModelProto) -> None:
+    """Give every node weights of its own, where it shares them or reads them through an Identity.
+
+    Torch writes weights that are equal once, and such an Identity for each of the others.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    aliases: dict[str, str] = {}
+    used: set[str] = set()
+    for node in model.graph.node:
+        source = aliases.get(node.input[0], node.input[0]) if node.input else ""
+        if node.op_type == "Identity" and source in weights:
+            aliases[node.output[0]] = source
+            continue
+        for position, name in enumerate(node.input):
+            weight = aliases.get(name, name)
+            if weight in weights and (name in aliases or name in used):
+                node.input[position] = f"{weight}-{len(model.graph.initializer)}"
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(weights[weight])
+                copy.name = node.input[position]
+            used.add(name)
+    needed = {name for node in _nodes(model.graph) for name in node.input}
+    needed |= {value.name for value in model.graph.output}
+    for node in [node for node in model.graph.node if node.output[0] in aliases.keys() - needed]:
+        model.graph.node.remove(node)
+
+
 def set_dims(model: ModelProto, dims: Mapping[int, int | str]) -> None:
     """Fix or free axes of input and output; shapes recorded in between are forgotten, engines infer them."""
     weights = {tensor.name for tensor in model.graph.initializer}

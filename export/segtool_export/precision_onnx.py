@@ -7,6 +7,7 @@ import onnx
 
 from segtool.errors import MissingDependencyError
 from segtool_export.instance_norms import join_norms
+from segtool_export.onnx_graph import own_weights
 from segtool_export.precision import Kept
 
 _NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization")
@@ -33,6 +34,7 @@ def halve(full: Path, path: Path, *, kept: Kept) -> None:
         ) from error
     model = onnx.load(full)
     join_norms(model)
+    own_weights(model)  # one that is read in FP16 and in FP32 becomes a graph that no engine loads
     _name_nodes(model.graph)
     # The list is of operators that lacked FP16 in engines of the past; Resize has it everywhere today, and its scales
     # must stay as they are, which the converter sees to.

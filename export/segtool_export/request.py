@@ -9,6 +9,7 @@ from segtool_export.bundle import write_metadata
 from segtool_export.exporting import PLAIN, Conversion, Exported, export_run
 from segtool_export.folds import ensemble_command, export_folds, export_home, fold_runs
 from segtool_export.from_onnx import export_onnx
+from segtool_export.parity import GATES
 from segtool_export.proving import Tried
 from segtool_export.triton import write_repository
 
@@ -150,18 +151,20 @@ def _lines(exported: Exported) -> list[str]:
         lines += [_tried_line(one, one.parity is parity) for one in exported.tried]
     lines += [
         f"parity  {parity.against} against {parity.engine} on {len(parity.cases)} samples",
-        "                        worst        mean",
+        "                        worst        mean    together",
     ]
     for name, label in parity.by_label().items():
         what = "mask Dice" if len(parity.cases[0].labels) == 1 else f"Dice {name}"
         worst = f"   (worst: {parity.worst.case})" if label.worst == parity.worst.mask_dice else ""
-        lines.append(f"        {what:12} {label.worst:8.6f}    {label.mean:8.6f}{worst}")
+        lines.append(f"        {what:12} {label.worst:8.6f}    {label.mean:8.6f}    {label.together:8.6f}{worst}")
+    gate = GATES[parity.precision]
+    lines.append(f"        {'gate':12} {gate.worst:8.6f}                {gate.together:8.6f}")
     lines.append(f"        logits diff  {parity.max_abs_diff:8.2g}    {parity.mean_abs_diff:8.2g}")
     for name, label in parity.by_label().items():
         if label.before is not None and label.after is not None:
             lines.append(
                 f"        {name}: Dice to the reference {label.before:.4f} before, {label.after:.4f} after "
-                f"({label.referenced} samples)"
+                f"({label.referenced} samples; may lose {gate.loss})"
             )
     return [*lines, f"done    {exported.path}"]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from segtool_train.run_folder import RunFolder
 
 EVALUATION = "evaluation"
 """Folder in the run."""
+_MOST_NOTES = 5
+"""A set may have a note of its own for every case."""
 _STORED = ("dice", "iou", "precision", "recall", "hd95_mm", "hd95_px", *SOFT)
 
 
@@ -94,11 +97,18 @@ def results_of(run: RunFolder, side: str, split: Split, notes: Sequence[str], ev
         "split_rule": None if split.rule is None else str(split.rule),
         "patients_on_two_sides": split.patients_on_two_sides,
         "patients_leaking": split.leaks.get(side, 0),
-        "notes": list(notes),
+        "notes": [*notes, *notes_on_cases(evaluation)],
         "structures": {
             group: {name: summarise_rows(members, name) for name in names} for group, members in groups_of(rows).items()
         },
     }
+
+
+def notes_on_cases(evaluation: Evaluation) -> list[str]:
+    """What reading the measured cases had to decide, the most frequent first, each with how many cases it was."""
+    counts = Counter(note for case in evaluation.cases for note in set(case.notes))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{count} of {len(evaluation.cases)} measured cases: {note}" for note, count in ranked[:_MOST_NOTES]]
 
 
 def draw_figures(evaluation: Evaluation, items: Sequence[Item], spec: ModelSpec, run: Path) -> dict[str, Any]:

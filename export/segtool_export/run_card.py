@@ -165,7 +165,7 @@ def _parity(spec: ModelSpec) -> str:
     proof = export["parity"]
     rows = [
         ("compared", f"{proof['engine']} {proof['precision']} against {proof['against']}, {proof['samples']} samples"),
-        ("Dice of the masks, worst", f"{proof['mask_dice_worst']:.6f} (gate {proof['gate']})"),
+        ("Dice of the masks, worst", f"{proof['mask_dice_worst']:.6f} (gate {proof.get('gate_worst', proof['gate'])})"),
         ("Dice of the masks, mean", f"{proof['mask_dice_mean']:.6f}"),
         ("largest difference of logits", f"{proof['logits_max_abs_diff']:.2g}"),
         ("operator set", str(export["opset"])),

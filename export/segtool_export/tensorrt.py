@@ -20,6 +20,7 @@ from segtool.spec import ModelSpec
 from segtool_export.cases import Sample, folder_samples, validation_samples
 from segtool_export.parity import AnyArray, Original, Parity, compare_case
 from segtool_export.precision import Precision
+from segtool_export.triton import write_repository
 from segtool_train.run_folder import RunFolder
 
 _SAMPLES = {2: 64, 3: 4}  # by rank, as an export is compared on
@@ -27,7 +28,7 @@ _SAMPLES = {2: 64, 3: 4}  # by rank, as an export is compared on
 
 @dataclass(frozen=True)
 class Engine:
-    """What was built or found, and the proof that it segments as ONNX Runtime does."""
+    """What was built or found, the proof that it segments as ONNX Runtime does, and where Triton finds it."""
 
     model: Path
     path: Path
@@ -35,6 +36,7 @@ class Engine:
     bytes: int
     elapsed_s: float
     parity: Parity
+    served: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -44,6 +46,7 @@ class Engine:
             "size_bytes": self.bytes,
             "elapsed_s": round(self.elapsed_s, 1),
             **self.key.facts(),
+            "triton": None if self.served is None else str(self.served),
             "parity": self.parity.to_provenance(),
         }
 
@@ -57,20 +60,23 @@ class Engine:
                 f"parity  {parity.against} against {parity.engine} on {len(parity.cases)} samples",
                 f"        mask Dice worst {parity.worst.mask_dice:.6f}, mean {parity.mean_dice:.6f}; "
                 f"logits differ by up to {parity.max_abs_diff:.2g}",
+                *([] if self.served is None else [f"triton  {self.served}"]),
                 f"done    {self.path}",
             )
         )
 
 
-def build_engine(source: Path, cases: Path | None, log: Callable[[str], None]) -> Engine:
+def build_engine(source: Path, cases: Path | None, log: Callable[[str], None], triton: Path | None = None) -> Engine:
     """Build the engine that ``--device tensorrt`` will load here, unless the cache has it, and compare it.
 
     Args:
         source: A model file, or the folder of a run that has been exported.
         cases: Scans to compare on; None takes the run's validation cases.
         log: Told how far the build is.
+        triton: Repository of Triton's to add the engine to.
 
     Raises:
+        OutputError: The repository cannot be written.
         UsageError: No cases to compare on.
         DeviceError: No GPU.
         MissingDependencyError: No TensorRT.
@@ -96,7 +102,18 @@ def build_engine(source: Path, cases: Path | None, log: Callable[[str], None]) -
         cache.drop(key)
         raise ModelError(f"{model}: the engine is not kept, {failure.reason}", "Use --device cuda for this model.")
     path = cache.path(key)
-    return Engine(model, path, key, path.stat().st_size, elapsed_s, parity)
+    served = None if triton is None else _serve(model, cache, key, triton)
+    return Engine(model, path, key, path.stat().st_size, elapsed_s, parity, served)
+
+
+def _serve(model: Path, cache: EngineCache, key: EngineKey, folder: Path) -> Path:
+    """Put the engine itself, without the cache's words about it, into a repository."""
+    plan = cache.get(key)
+    assert plan is not None, "it was loaded from there"
+    with tempfile.TemporaryDirectory() as name:
+        bare = Path(name) / "model.plan"
+        bare.write_bytes(plan)
+        return write_repository(model, folder, plan=bare)
 
 
 def _samples(source: Path, spec: ModelSpec, cases: Path | None) -> Sequence[Sample]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from segtool.atomic import atomic_path, write_text
 from segtool.backends.graph import read_graph
+from segtool.backends.tensorrt_build import shape_profile
 from segtool.errors import OutputError
 from segtool.model_file import read_spec, sha256
 from segtool.spec import ModelSpec
@@ -99,6 +100,8 @@ def config(model: Path, spec: ModelSpec, kind: Kind) -> dict[str, Any]:
     shapes = read_graph(model)
     given, made = next(iter(shapes.inputs.values())), next(iter(shapes.outputs.values()))
     free = given[0] is None
+    # An engine takes what it was built for and no more.
+    most = BATCH[spec.input.rank] if kind == "onnx" else shape_profile(model, shapes).largest[0]
     # Without batching the dimensions include the batch; with it they leave it out.
     skipped = 1 if free else 0
     fields: dict[str, Any] = {
@@ -106,12 +109,11 @@ def config(model: Path, spec: ModelSpec, kind: Kind) -> dict[str, Any]:
         "platform": platform,
         "backend": backend,
         "default_model_filename": f"model.{kind}",
-        "max_batch_size": BATCH[spec.input.rank] if free else 0,
+        "max_batch_size": most if free else 0,
         "input": [_tensor("image", (given[0], len(spec.channels), *given[2:])[skipped:])],
         "output": [_tensor("logits", (made[0], spec.output_channels, *given[2:])[skipped:])],
     }
     if free:
-        most = BATCH[spec.input.rank]
         fields["dynamic_batching"] = {
             "preferred_batch_size": sorted({max(1, most // 2), most}),
             "max_queue_delay_microseconds": QUEUE_DELAY_US,

@@ -74,28 +74,36 @@ def _load_any(model: Path, graph: Graph, options: EngineOptions) -> Backend:
         gpu = driver().gpus[0]
     except OSError as error:
         backend = _best_cpu(model, graph, options)
-        backend.why = f"auto: {error}"
+        backend.why = "; ".join(filter(None, (f"auto: {error}", backend.why)))
         return backend
     try:
         backend = _cuda(model, graph, options)
         backend.why = f"auto: {gpu}"
     except (DeviceError, MissingDependencyError) as error:
         backend = _best_cpu(model, graph, options)
-        backend.why = f"auto: the {gpu} cannot be used"
+        backend.why = "; ".join(filter(None, (f"auto: the {gpu} cannot be used", backend.why)))
         backend.note = "; ".join(filter(None, (f"the {gpu} is not used: {error}", backend.note)))
     return backend
 
 
 def _best_cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:
-    """OpenVINO for bf16, and for what it computes as ONNX Runtime does and faster; else whichever is there."""
+    """OpenVINO for bf16, and for what it computes as ONNX Runtime does and faster; else whichever is there.
+
+    Where it is OpenVINO, ``why`` says for which reason.
+    """
     if find_spec("openvino") is None:
         return _cpu(model, graph, options)
-    if find_spec("onnxruntime") is None or options.precision == "bf16":
-        return _openvino(model, graph, options)
+    alone = find_spec("onnxruntime") is None
+    if alone or options.precision == "bf16":
+        backend = _openvino(model, graph, options)
+        backend.why = "onnxruntime is not installed" if alone else "openvino alone computes in bf16"
+        return backend
     if graph.precision != "fp32" or len(graph.inputs[INPUT]) != _VOLUMES:
         return _cpu(model, graph, options)
     try:
-        return _openvino(model, graph, options)
+        backend = _openvino(model, graph, options)
+        backend.why = "openvino is the faster one for volumes in fp32"
+        return backend
     except (MissingDependencyError, ModelError) as error:
         backend = _cpu(model, graph, options)
         backend.note = f"openvino is not used: {error}"

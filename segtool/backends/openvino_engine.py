@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from segtool.backends.base import INPUT, OUTPUT, EngineOptions
 from segtool.backends.graph import Graph
+from segtool.backends.openvino_check import check_int8
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -130,6 +131,8 @@ class OpenVinoBackend:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(options.calls):
             self._idle.put(compiled.create_infer_request())
+        if graph.precision == "int8":
+            check_int8(model, graph, self)
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; a call beyond those announced waits for its turn."""

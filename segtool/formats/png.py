@@ -225,7 +225,8 @@ def _label_pixels(page: Pillow.Image, *, lossy: bool) -> AnyArray:
     """``(H, W)`` label values."""
     if lossy:
         # The strongest colour: a lesion drawn in red is as sure as one in white, and darker as grey.
-        return np.asarray(page.convert("RGB")).max(axis=-1)
+        strongest: AnyArray = np.asarray(page.convert("RGB")).max(axis=-1)
+        return strongest
     if page.mode == "P":
         return np.asarray(page)
     values = _pixels(page)

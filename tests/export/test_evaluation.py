@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from segtool.errors import OutputError, UsageError
 from segtool.model_file import sha256
 from segtool_export.evaluation import Evaluation, evaluate_items
 from segtool_export.figures import draw_cases
+from segtool_export.results import notes_on_cases
 from segtool_train.data.base import Item
 
 
@@ -93,3 +95,19 @@ def test_a_disk_that_takes_no_label_maps_is_no_fault_of_a_case(tmp_path: Path):
     (tmp_path / "labels").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         evaluate(tmp_path, items)
+
+
+def test_what_reading_the_cases_had_to_decide_is_told_once_for_all(tmp_path: Path):
+    """For the card: two of three references are JPEG."""
+    items = picture_items(tmp_path / "scans", 3)
+    for item in items[:2]:
+        mask = item.source.reference
+        assert mask is not None
+        Image.open(mask.path).save(tmp_path / "scans" / f"{item.name}_mask.jpg", quality=90)
+    lossy = [
+        Item(replace(item.source, reference=Source("png", (tmp_path / "scans" / f"{item.name}_mask.jpg",))), "p")
+        for item in items[:2]
+    ]
+    _, evaluation = evaluate(tmp_path, [*lossy, items[2]])
+    said = "2 of 3 measured cases: mask compressed with losses: cut at 128 into labelled and not"
+    assert notes_on_cases(evaluation) == [said]

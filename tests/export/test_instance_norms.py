@@ -8,12 +8,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from tiny import bright_spec, volume_spec
 from torch import nn
 
 from segtool_export.instance_norms import join_norms, split_norms
 from segtool_export.onnx_file import write_onnx
 from segtool_export.precision_onnx import halve
-from tests.tiny import bright_spec, volume_spec
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:

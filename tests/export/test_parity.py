@@ -9,7 +9,8 @@ from tiny import bright_spec
 from segtool.errors import ModelError
 from segtool.spec import LabelSpec
 from segtool_export.cases import Sample
-from segtool_export.parity import CaseParity, LabelParity, Parity, compare_case
+from segtool_export.cli import export
+from segtool_export.parity import GATES, CaseParity, LabelParity, Parity, compare_case
 
 TWO = (LabelSpec(name="core", value=1), LabelSpec(name="rim", value=2))
 
@@ -28,7 +29,8 @@ def test_a_case_is_compared_with_the_original_and_with_the_reference():
     sample = Sample("a", np.zeros((1, 1, 4), np.float32), np.array([[[True, True, False, False]]]))
     case = compare_case(sample, logits("##.."), logits("###."), bright_spec())
     # Original and reference have the same two pixels, the export has three: 2 * 2 / (2 + 3).
-    assert case.labels["tumour"] == LabelParity(dice=0.8, differing=1, before=1.0, after=0.8)
+    assert case.labels["tumour"] == LabelParity(differing=1, pixels=5, before=1.0, after=0.8)
+    assert case.labels["tumour"].dice == 0.8
     assert case.max_abs_diff == 6
 
 
@@ -53,14 +55,19 @@ def test_logits_that_are_no_numbers_never_pass():
     assert result.failure() is not None
 
 
+SAME, ONE_OF_A_DOZEN = LabelParity(0, 2000), LabelParity(1, 25)
+
+
 @pytest.mark.parametrize(
     ("precision", "labels", "says"),
     [
-        ("fp32", [LabelParity(1.0, 0), LabelParity(0.9990, 12)], "mask Dice >= 0.9999 in every case fails on 'case 1'"),
-        ("fp16", [LabelParity(1.0, 0), LabelParity(0.98, 12)], "mask Dice >= 0.99 in every case fails on 'case 1'"),
-        ("fp16", [LabelParity(0.998, 12)] * 3, "mean mask Dice >= 0.999 fails on tumour with 0.998"),
-        ("int8", [LabelParity(0.985, 9)] * 3, "mean mask Dice >= 0.99 fails on tumour"),
-        ("int8", [LabelParity(0.999, 9, 0.90, 0.89)], "loss of Dice to the reference <= 0.005 fails on tumour"),
+        ("fp32", [SAME, LabelParity(2, 2000)], "mask Dice >= 0.9999 in every case fails on 'case 1' with 0.999000"),
+        ("fp16", [SAME, LabelParity(12, 600)], "mask Dice >= 0.99 in every case fails on 'case 1' with 0.980000"),
+        ("fp16", [LabelParity(4, 2000)] * 3, "mask Dice >= 0.999 over all cases fails on tumour with 0.998000"),
+        ("int8", [LabelParity(30, 2000)] * 3, "mask Dice >= 0.99 over all cases fails on tumour with 0.985000"),
+        # A lesion of two pixels that is gone in every case: no case counts, all of them together do.
+        ("int8", [LabelParity(2, 2)] * 9, "mask Dice >= 0.99 over all cases fails on tumour with 0.000000 (18 pixels"),
+        ("int8", [LabelParity(2, 2000, 0.90, 0.89)], "loss of Dice to the reference <= 0.005 fails on tumour"),
     ],
 )
 def test_a_gate_that_fails_is_named_with_case_and_remedy(precision: str, labels: list[LabelParity], says: str):
@@ -74,10 +81,11 @@ def test_a_gate_that_fails_is_named_with_case_and_remedy(precision: str, labels:
 @pytest.mark.parametrize(
     ("precision", "labels"),
     [
-        ("fp32", [LabelParity(0.96, 1)]),  # one pixel of a lesion of a dozen: no finer step exists
-        ("fp16", [LabelParity(0.995, 12)] + [LabelParity(1.0, 0)] * 9),
-        ("int8", [LabelParity(0.95, 40)] + [LabelParity(0.999, 3)] * 9),
-        ("int8", [LabelParity(0.999, 9, 0.900, 0.896)]),
+        ("fp32", [ONE_OF_A_DOZEN]),  # no finer step exists
+        ("fp16", [LabelParity(10, 2000), *[SAME] * 9]),
+        ("fp16", [LabelParity(4, 40), *[SAME] * 9]),
+        ("int8", [LabelParity(100, 2000), *[SAME] * 9]),
+        ("int8", [LabelParity(2, 2000, 0.900, 0.896)]),
     ],
 )
 def test_what_is_within_the_gates_passes(precision: str, labels: list[LabelParity]):
@@ -85,8 +93,20 @@ def test_what_is_within_the_gates_passes(precision: str, labels: list[LabelParit
 
 
 def test_the_provenance_has_worst_mean_and_both_dice_to_the_reference():
-    facts = parity("int8", LabelParity(0.99, 9, 0.8, 0.81), LabelParity(1.0, 0)).to_provenance()
+    facts = parity("int8", LabelParity(2, 200, 0.8, 0.81), LabelParity(0, 800)).to_provenance()
     assert facts["mask_dice_worst"] == 0.99
     assert facts["mask_dice_mean"] == 0.995
+    assert facts["labels"]["tumour"]["mask_dice_together"] == 0.998
+    assert (facts["gate"], facts["gate_worst"], facts["gate_loss"]) == (0.99, 0.9, 0.005)
     assert facts["labels"]["tumour"]["reference_dice_before"] == 0.8
     assert facts["labels"]["tumour"]["reference_dice_after"] == 0.81
+
+
+def test_the_help_states_the_gates_as_they_are():
+    said = " ".join((export.__doc__ or "").split())
+    fp32, fp16, int8 = (GATES[precision] for precision in ("fp32", "fp16", "int8"))
+    assert f"is {fp32.together} or more in fp32, {fp16.together} in fp16, {int8.together} in int8" in said
+    assert f"below {fp32.worst}, {fp16.worst}, {int8.worst}" in said
+    assert f"no more than {fp32.pixels}, {fp16.pixels}, {int8.pixels} pixels" in said
+    assert {gate.loss for gate in GATES.values()} == {0.005}
+    assert "falls by 0.005 at most" in said

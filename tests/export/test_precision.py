@@ -11,6 +11,7 @@ import pytest
 import torch
 from finished_run import Finished
 from onnx import TensorProto
+from tiny import volume_spec
 from torch import nn
 
 from segtool.backends import load_backend
@@ -19,8 +20,10 @@ from segtool.model_file import read_spec
 from segtool_export import exporting, parity
 from segtool_export.exporting import Conversion, export_run
 from segtool_export.folding import fold_norms
+from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import Gate
-from segtool_export.precision import HalfNetwork, kept_modules
+from segtool_export.precision import KEPT, HalfNetwork, Kept, kept_modules
+from segtool_export.precision_onnx import halve
 from segtool_train.networks import get_network
 from segtool_train.networks.base import Interface
 
@@ -134,6 +137,22 @@ def test_batch_norms_are_folded_before_they_are_rounded(rank: int):
     assert not any(isinstance(one, nn.BatchNorm2d | nn.BatchNorm3d) for one in folded.modules())
     with torch.inference_mode():
         torch.testing.assert_close(folded(image), module(image), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_weights_that_are_equal_survive_what_is_kept_of_a_file(tmp_path: Path, kept: Kept):
+    pytest.importorskip("onnxconverter_common")
+    module, image = network("instance", 3), np.random.default_rng(0).normal(1, 2, (1, 1, 16, 16, 16))
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)  # torch then writes one of them, and the others as its aliases
+    spec = volume_spec()
+    write_onnx(module, spec, tmp_path / "full.onnx", 17)
+    halve(tmp_path / "full.onnx", tmp_path / "half.onnx", kept=kept)
+    wanted, found = (
+        load_backend(tmp_path / f"{name}.onnx", "cpu").run(image.astype(np.float32)) for name in ("full", "half")
+    )
+    np.testing.assert_allclose(found, wanted, atol=0.05)
 
 
 class Shared(nn.Module):

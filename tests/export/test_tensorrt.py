@@ -207,6 +207,15 @@ def test_the_command_builds_proves_and_keeps_an_engine(tmp_path: Path, stand_in:
     assert said == []  # it was there
 
 
+def test_the_engine_itself_is_served_and_not_the_caches_words_about_it(tmp_path: Path, stand_in: Module) -> None:
+    model = write_model(tmp_path / "m.onnx", bright_spec())
+    write_pictures(tmp_path / "scans", 3)
+    built = build_engine(model, tmp_path / "scans", print, tmp_path / "repository")
+    assert built.served == tmp_path / "repository" / "bright" / "1"
+    assert (built.served / "model.plan").read_bytes() == EngineCache().get(built.key)
+    assert f"triton  {built.served}" in built.table()
+
+
 def test_an_engine_that_segments_otherwise_is_not_kept(tmp_path: Path, stand_in: Module) -> None:
     stand_in.error = -0.6  # the disc is at 0.5
     write_pictures(tmp_path / "scans", 3)

@@ -122,6 +122,15 @@ def test_an_engine_is_served_by_tensorrt(tmp_path: Path, schema: Any):
     config = read(version.parent, schema)
     assert (version / "model.plan").read_bytes() == b"plan"
     assert (config.platform, config.backend) == ("tensorrt_plan", "tensorrt")
+    assert config.max_batch_size == 8
+
+
+def test_an_engine_of_volumes_is_served_one_window_at_a_time(tmp_path: Path, schema: Any):
+    (tmp_path / "engine").write_bytes(b"plan")
+    model = write_model(tmp_path / "bright.onnx", volume_spec())
+    config = read(write_repository(model, tmp_path / "r", plan=tmp_path / "engine").parent, schema)
+    assert config.max_batch_size == 1  # the profile that engines of volumes are built for
+    assert list(config.dynamic_batching.preferred_batch_size) == [1]
 
 
 @pytest.mark.parametrize(

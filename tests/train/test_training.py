@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+import os
 import shutil
 import signal
 import tomllib
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_cheng import RECIPE
 
@@ -298,12 +298,31 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_is_safe(
 
 
 def test_weights_that_find_no_room_are_one_line(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(_tensors: object, _path: Path) -> None:
-        raise SafetensorError("No space left on device")
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("segtool_train.run_folder.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"best.safetensors: cannot be written .*or name another folder"):
-        train_run(recipe(), Options(discs, tmp_path), quiet)
+        train_run(recipe(), Options(discs, tmp_path, tensorboard=False), quiet)
+
+
+def test_pictures_that_find_no_room_cost_no_epoch(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_rows: object, path: Path) -> None:
+        with atomic_path(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("segtool_train.recorder.draw_curves", full)
+    with pytest.raises(OutputError, match=r"curves.png: cannot be written.*last.ckpt is the last good state"):
+        train_run(recipe(), Options(discs, tmp_path, tensorboard=False), quiet)
+    monkeypatch.undo()
+    outcome = train_run(recipe(), Options(discs, tmp_path, resume=True, tensorboard=False), quiet)
+    assert [row["epoch"] for row in outcome.rows] == [1, 2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have other rights there")
+def test_all_files_of_a_run_may_be_read_by_the_same_people(run: Path):
+    rights = {path.name: path.stat().st_mode & 0o777 for path in run.iterdir() if path.is_file()}
+    assert set(rights.values()) == {rights["metrics.csv"]}
 
 
 def test_a_short_last_window_of_accumulation_weighs_as_much_as_a_whole_one(discs: Path, tmp_path: Path):
@@ -316,6 +335,38 @@ def test_a_short_last_window_of_accumulation_weighs_as_much_as_a_whole_one(discs
         states.append(load_file(tmp_path / str(accumulate) / "best.safetensors"))
     for key, value in states[0].items():
         torch.testing.assert_close(value, states[1][key])
+
+
+ONE_STEP = {"epochs": 1, "batch": 20, "schedule": {"name": "constant"}}
+"""All samples in one batch."""
+
+
+def after_one_step(discs: Path, folder: Path, **training: object) -> dict[str, torch.Tensor]:
+    """Trained weights and running statistics."""
+    train_run(recipe(**ONE_STEP, **training), Options(discs, folder, tensorboard=False), quiet)
+    return load_file(folder / "best.safetensors")
+
+
+def first_weights() -> dict[str, torch.Tensor]:
+    pl.seed_everything(0, verbose=False)
+    return {key: weight.detach() for key, weight in build_network(recipe()).named_parameters()}
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e-2])
+def test_a_clipped_gradient_has_the_length_asked_for(discs: Path, tmp_path: Path, clip: float):
+    """The first step of SGD with Nesterov's momentum of 0.9 is 1.9 gradients long."""
+    trained = after_one_step(discs, tmp_path, optimiser="sgd", lr=1.0, ema_decay=None, gradient_clip=clip)
+    moved = [trained[key] - weight for key, weight in first_weights().items()]
+    length = float(torch.cat([change.flatten() for change in moved]).norm())
+    assert length == pytest.approx(1.9 * clip, rel=1e-3)
+
+
+def test_averaged_weights_follow_by_hand(discs: Path, tmp_path: Path):
+    """After the first step early averages keep (1 + 1) / (10 + 1) of the old weights, whatever the decay."""
+    plain = after_one_step(discs, tmp_path / "plain", ema_decay=None)
+    averaged = after_one_step(discs, tmp_path / "averaged", ema_decay=0.9)
+    for key, before in first_weights().items():
+        torch.testing.assert_close(averaged[key], before * 2 / 11 + plain[key] * 9 / 11)
 
 
 MISFITS = {

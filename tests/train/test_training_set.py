@@ -124,7 +124,6 @@ def test_the_log_counts_samples_without_a_label(copy: Path, cache: Path, tmp_pat
     assert "empty   no label in 3 of 12 training samples and 1 of 4 validation samples" in described
 
 
-@pytest.mark.parametrize("side", ["train", "validation"])
 def test_what_reading_masks_had_to_decide_is_said_once_for_all_cases(copy: Path, cache: Path, tmp_path: Path):
     """Three masks compressed with losses, one of greys, and 16 of black and white."""
     for name in ("0003", "0004", "0005"):
@@ -142,6 +141,7 @@ def test_what_reading_masks_had_to_decide_is_said_once_for_all_cases(copy: Path,
         assert len(said) == 2
 
 
+@pytest.mark.parametrize("side", ["train", "validation"])
 def test_a_side_of_empty_masks_alone_is_refused(copy: Path, cache: Path, tmp_path: Path, side: str):
     run = RunFolder(tmp_path / "run")
     empty_masks(copy, *getattr(gather(recipe(), run, copy, quiet, cache=cache).split, side))

@@ -87,9 +87,12 @@ class Recorder(pl.Callback):
         stop = self._should_stop
         last = stop or epoch == self._training.epochs
         if trainer.is_global_zero:
-            self._write(pl_module, row, is_best, last)
+            self._write(pl_module, row, is_best)
         if last or epoch % self._training.checkpoint_every == 0:
             self._checkpoint(trainer)
+        # After the checkpoint: where they find no room, the epoch is not lost.
+        if trainer.is_global_zero and (last or time.monotonic() - self._drawn > _REDRAW_S):
+            self._draw()
         for tracker in self._trackers:
             tracker.add(row)
         self._log(_line(row, self._training.epochs, is_best, validated=scores is not None))
@@ -98,14 +101,15 @@ class Recorder(pl.Callback):
             self._log(f"stop    no better {_MONITORED[self._training.monitor]} in {stopping.patience} epochs")
             trainer.should_stop = True
 
-    def _write(self, module: SegmentationModule, row: Row, is_best: bool, last: bool) -> None:
+    def _write(self, module: SegmentationModule, row: Row, is_best: bool) -> None:
         if is_best:
             self._run.write_best(module.kept.state_dict(), self._with_scores(row))
         write_text(self._run.metrics_file, self.history.to_csv())
-        if last or time.monotonic() - self._drawn > _REDRAW_S:
-            draw_curves(self.history.rows, self._run.curves_file)
-            draw_bars(self.history.best_row, self._run.bars_file)
-            self._drawn = time.monotonic()
+
+    def _draw(self) -> None:
+        draw_curves(self.history.rows, self._run.curves_file)
+        draw_bars(self.history.best_row, self._run.bars_file)
+        self._drawn = time.monotonic()
 
     def _checkpoint(self, trainer: pl.Trainer) -> None:
         """In all processes: they gather what is saved, and the first one saves it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from segtool.atomic import atomic_path, write_text
 from segtool.errors import ModelError, UsageError
@@ -112,11 +112,10 @@ class RunFolder:
         Raises:
             OutputError: They cannot be written.
         """
+        # Not by save_file, whose files their owner alone may read.
+        content = save({key: value.contiguous().cpu() for key, value in state.items()})
         with atomic_path(self.best_file) as temporary:
-            try:
-                save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
-            except SafetensorError as error:  # what the library makes of a full disk
-                raise OSError(str(error)) from error
+            temporary.write_bytes(content)
         self.write_spec(spec)
 
     def write_spec(self, spec: ModelSpec) -> None:

@@ -28,7 +28,7 @@ from segtool_train.trackers import MLflow, TensorBoard, Tracker
 from segtool_train.trainer import RankShare, fit, make_trainer
 from segtool_train.training_set import TrainingSet, gather
 
-_SOFTWARE = ("segtool", "torch", "lightning", "numpy", "segmentation-models-pytorch", "timm")
+_SOFTWARE = ("segtool", "torch", "lightning", "numpy", "segmentation-models-pytorch", "timm", "monai")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ class SplitRecipe(BaseModel):
     def _one_choice(self) -> "SplitRecipe":
         choices = [name for name in ("file", "folds", "test_fold", "test") if getattr(self, name)]
         if len(choices) > 1:
-            raise ValueError(f"{' and '.join(choices)} both choose who tests; keep one of them")
+            away = " ".join(f"--set {_PLACE}{name}=" for name in choices if name != "test")
+            raise ValueError(
+                f"{' and '.join(choices)} both choose who tests; keep one of them ({away} takes the recipe's away)"
+            )
         if self.file is not None and self.validation_fold is not None:
             raise ValueError("file and validation_fold both choose who validates; keep one of them")
         if self.fold >= (self.folds or 1):
