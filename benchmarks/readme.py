@@ -109,6 +109,26 @@ def systems(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def export_matrix(result: dict[str, Any]) -> str:
+    """Every recipe's network in every precision."""
+    precisions = ("fp32", "fp16", "int8")
+    lines = [
+        "| recipe | extent | "
+        + " | ".join(f"{precision}: error, same labels, TensorRT-RTX" for precision in precisions)
+        + " |",
+        "|" + "---|" * (2 + len(precisions)),
+    ]
+    for row in result["rows"]:
+        cells = []
+        for precision in precisions:
+            one = row["precisions"][precision]
+            engine = one["tensorrt"]
+            built = "" if engine is None else ", builds" if "build_s" in engine else ", **fails**"
+            cells.append(f"{one['error']:.0e}, {one['agreement']:.4f}{built}")
+        lines.append(f"| `{row['recipe']}` | {'x'.join(map(str, row['extent']))} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def sweep(result: dict[str, Any]) -> str:
     """Trials of a sweep."""
     heading = list(result["rows"][0])
@@ -140,6 +160,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coco_overlap": coco_overlap,
     "systems": systems,
     "sweep": sweep,
+    "export_matrix": export_matrix,
     "folder": speed,
     "memory": memory,
 }

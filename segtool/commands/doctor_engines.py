@@ -58,7 +58,7 @@ def _openvino() -> Finding:
     except MissingDependencyError as error:
         return Finding("openvino", error.problem, "note", install)
     able = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    kinds = [ours for ours, theirs in (("fp32", "FP32"), ("bf16", "BF16"), ("int8", "INT8")) if theirs in able]
+    kinds = [ours for ours, theirs in (("fp32", "FP32"), ("bf16", "BF16")) if theirs in able]
     return Finding("openvino", f"{openvino.__version__.partition('-')[0]}, cpu: {', '.join(kinds)}")
 
 
