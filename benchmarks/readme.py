@@ -58,6 +58,18 @@ def bundled_model(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def first_mask(startup: dict[str, Any]) -> list[str]:
+    """The first mask from a cold start, beside other tools' start."""
+    median = {name: one["median"] for name, one in startup["seconds"].items()}
+    ours = "segtool predict slice.png"
+    others = [name for name in median if name.startswith(("python -c 'import", "nnUNet"))]
+    return [
+        f"| first mask of one small PNG, whole process | {median[ours]:.2f} s | `{name}` {median[name]:.2f} s "
+        f"| {median[ours] / median[name]:.2f} of its time |"
+        for name in others
+    ]
+
+
 def speed(_: dict[str, Any]) -> str:
     """Start-up and the folder of slices, with the machine they ran on."""
     folder, startup = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("folder", "startup"))
@@ -73,11 +85,41 @@ def speed(_: dict[str, Any]) -> str:
         f"| start-up, `--help` | {startup['seconds']['segtool --help']['median'] * 1000:.0f} ms "
         f"| bare Typer application {startup['seconds']['bare Typer --help']['median'] * 1000:.0f} ms "
         f"| {startup['ratio_to_bare_typer']:.2f} of its time |",
+        *first_mask(startup),
         "",
         f"{machine['cores']} cores of {machine['processor']}, medians, both sides in turn in one run; from "
         "`python -m benchmarks.folder` and `python -m benchmarks.startup`.",
     ]
     return "\n".join(rows) + "\n"
+
+
+def whole_case(result: dict[str, Any]) -> str:
+    """One BraTS-like case by every tool."""
+    lines = [
+        "| tool, the same network and windows | s a case | peak memory | times as fast as the first "
+        "| Dice of the masks to the first |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['what']} | {row['seconds']['median']:.1f} | {row['peak_mb']:.0f} MB | {row['times_the_first']:.2f} "
+        f"| {row['dice_to_first']:.4f} |"
+        for row in result["rows"].values()
+    ]
+    found = result["versions"]
+    names = ", ".join(f"{name} {found[name]}" for name in ("nnunetv2", "monai", "torch", "openvino", "onnxruntime"))
+    machine = result["machine"]
+    return "\n".join([*lines, "", f"{machine['cores']} cores of {machine['processor']}, medians; {names}."]) + "\n"
+
+
+def sizes(result: dict[str, Any]) -> str:
+    """Volumes of growing size, next to no network."""
+    lines = ["| volume, 16 bit | classes | seconds | peak memory | its voxels alone |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {'x'.join(map(str, row['shape']))} | {row['classes']} | {row['elapsed_s']:.1f} | {row['peak_mb']:.0f} MB "
+        f"| {row['mb_of_its_voxels']:.0f} MB |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def memory(result: dict[str, Any]) -> str:
@@ -163,6 +205,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "export_matrix": export_matrix,
     "folder": speed,
     "memory": memory,
+    "sizes": sizes,
+    "whole_case": whole_case,
 }
 
 

@@ -5,8 +5,8 @@ environment that holds ``segtool[cpu,openvino,export]`` and nnunetv2; whatever i
 
 Every contender has a process of its own and keeps its network loaded, but segtool, whose command loads the model
 anew for each case. They take turns. All use the same weights, windows of the same size and overlap, Gaussian
-blending, no mirroring and all cores. The peers' processes get glibc's allocator set so that it keeps its memory,
-without which torch on a CPU takes up to twice as long.
+blending, no mirroring and all cores. Rows with ``malloc`` set glibc's allocator so that it keeps its memory, which
+makes torch on a CPU up to twice as fast and which no tool sets by itself.
 """
 
 import argparse
@@ -37,12 +37,14 @@ from segtool.spec import ModelSpec
 KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1)}
 CONTENDERS = {
     "nnunet": "nnU-Net, nnUNetPredictor.predict_from_files_sequential, tile_step_size 0.5, no mirroring",
+    "nnunet-malloc": "the same, with glibc's allocator set",
     "monai": "MONAI, sliding_window_inference on the whole volume, overlap 0.5, gaussian",
     "monai-crop": "MONAI, cropped to the foreground first",
     "monai-crop-bf16": "MONAI, cropped first, autocast to bf16",
+    "monai-crop-bf16-malloc": "the same, with glibc's allocator set",
     "segtool-cpu": "segtool predict --device cpu (ONNX Runtime, fp32)",
-    "segtool-openvino": "segtool predict --device openvino --precision fp32",
-    "segtool-openvino-bf16": "segtool predict --device openvino --precision bf16",
+    "segtool-openvino": "segtool predict, as it chooses by itself for volumes (OpenVINO, fp32)",
+    "segtool-openvino-bf16": "segtool predict --precision bf16 (OpenVINO)",
 }
 NEEDS = {"nnunet": "nnunetv2", "monai": "monai", "segtool-openvino": "openvino"}
 
@@ -82,8 +84,9 @@ def nnunet(run: Path, files: list[Path], spec: ModelSpec, out: Path) -> Callable
         "architecture": {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []},
     }  # fmt: skip
     plans = PlansManager({
-        "dataset_name": "bench", "plans_name": "bench", "image_reader_writer": "NibabelIO",
-        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
+        "dataset_name": "bench", "plans_name": "bench", "image_reader_writer": "NibabelIOWithReorient",
+        # It reads (z, y, x); the network was trained on (x, y, z).
+        "transpose_forward": [2, 1, 0], "transpose_backward": [2, 1, 0], "label_manager": "LabelManager",
         "experiment_planner_used": "bench", "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
         "original_median_shape_after_transp": [155, 240, 240],
         "foreground_intensity_properties_per_channel": {str(i): {} for i in range(channels)},
@@ -214,7 +217,7 @@ def measure(run: Path, case: Path, names: list[str], rounds: int, top: Path) -> 
     processes = {}
     for name in names:
         (top / name).mkdir()
-        environment = os.environ | ({} if name.startswith("segtool") else KEEPS_MEMORY)
+        environment = os.environ | (KEEPS_MEMORY if name.endswith("malloc") else {})
         command = [sys.executable, "-m", "benchmarks.whole_case", str(run), str(case), "--child", name, str(top / name)]
         processes[name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -278,7 +281,7 @@ def main() -> None:
         "machine": machine(),
         "versions": versions("segtool", "torch", "nnunetv2", "monai", "onnxruntime", "openvino", "nibabel"),
         "network": {"spec": spec.name, "patch": list(patch), "channels": list(spec.channel_names)},
-        "peers_environment": KEEPS_MEMORY,
+        "malloc": KEEPS_MEMORY,
         "rounds": asked.rounds,
         "median_of": statistics.median.__name__,
         "rows": found,
