@@ -23,7 +23,7 @@ _HEADING = (
     "p90 ms",
     "p99 ms",
     "a second",
-    "of fp32 limit",
+    "of fp32 matmul",
 )
 _CASES = ("s a case", "peak MB", "Dice to fp32", "Dice")
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch", "numpy")

@@ -116,4 +116,4 @@ def _print_head(found: "Bench") -> None:
     versions = "  ".join(f"{name} {version}" for name, version in here["versions"].items())
     typer.echo(f"machine {here['cores']} cores of {here['processor']}, {here['system']}, Python {here['python']}")
     typer.echo(f"tools   segtool {here['segtool']}  {versions}")
-    typer.echo(f"limit   {found.limit_gflops:.0f} GFLOP/s in fp32, of a large matrix product")
+    typer.echo(f"matmul  {found.limit_gflops:.0f} GFLOP/s in fp32, of a large matrix product in numpy")
