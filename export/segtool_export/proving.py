@@ -67,21 +67,32 @@ def prove(
         ModelError: All fail; the line says which gate the best of them fails, on which case, and what to try.
     """
     tried: list[Tried] = []
+    refused: list[str] = []
     for candidates in rounds:
         results = []
         for candidate in candidates:
-            path = original.folder / f"candidate-{len(tried)}.onnx"
+            path = original.folder / f"candidate-{len(tried) + len(refused)}.onnx"
             candidate.write(path)
-            one = Tried(candidate, path, compare(original, path, spec, samples, precision))
+            try:
+                parity = compare(original, path, spec, samples, precision)
+            except ModelError as error:  # no engine takes it; the next candidate is another graph
+                refused.append(f"{candidate.name}: {error.problem.replace(str(path), 'it')}")
+                continue
+            one = Tried(candidate, path, parity)
             results.append(one)
             tried.append(one)
         passing = [one for one in results if one.parity.failure() is None]
         if passing:
             return Proof(max(passing, key=_agreement), tuple(tried))
+    if not tried:
+        raise ModelError(
+            f"{output}: not written, {'; '.join(refused)}", "Try another --opset, or another version of onnxruntime."
+        )
     best = max(tried, key=_agreement)
     failure = best.parity.failure()
     assert failure is not None
-    also = f" (best of: {'; '.join(one.candidate.name for one in tried)})" if len(tried) > 1 else ""
+    names = [*(one.candidate.name for one in tried), *refused]
+    also = f" (best of: {'; '.join(names)})" if len(names) > 1 else ""
     raise ModelError(f"{output}: not written, {failure.reason}{also}", failure.remedy)
 
 
