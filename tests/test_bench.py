@@ -168,3 +168,20 @@ def test_a_peer_that_nobody_knows_is_named(tmp_path: Path, capsys: pytest.Captur
     )
     assert answer.code == 1
     assert "--compare caffe: nothing of that name" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--cases", "nowhere"), "Check the path."),
+        (("--plot", "rows.pdf"), "such as --plot rows.png"),
+        (("--precision", "fp64"), "Choose some of: fp32"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str], remedy: str
+) -> None:
+    answer = segtool(capsys, "bench", "-m", write_model(tmp_path / "model.onnx", bright_spec()), *arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert remedy in answer.err

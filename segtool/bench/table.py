@@ -3,12 +3,13 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from segtool.atomic import atomic_path
 from segtool.bench.run import Bench, Measured
-from segtool.errors import MissingDependencyError
+from segtool.errors import MissingDependencyError, UsageError
 from segtool.version import __version__
 
 Cells = tuple[str, ...]
@@ -118,20 +119,30 @@ def as_dict(bench: Bench) -> dict[str, Any]:
     }
 
 
+def check_plot(path: Path) -> None:
+    """Before minutes are spent on what is to be drawn.
+
+    Raises:
+        UsageError: Not the name of a PNG.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--plot {path}: not a .png file", "Name one, such as --plot rows.png.")
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "--plot: matplotlib is not installed, which draws the picture", "Install it with: pip install matplotlib"
+        )
+
+
 def plot(bench: Bench, path: Path) -> None:
     """Write a PNG: a bar of slices or windows a second for every row.
 
     Raises:
-        MissingDependencyError: matplotlib is not installed.
         OutputError: The file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--plot: matplotlib is not installed, which draws the picture", "Install it with: pip install matplotlib"
-        ) from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = [one for one in bench.rows if one.throughput is not None]
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)

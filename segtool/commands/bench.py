@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -54,20 +55,17 @@ def bench(
     10 calls, as trtexec does; reading and preparing images is in `s a case`, from the first byte read to the last
     written. Each row has a process of its own; the rows take turns.
     """
-    from segtool.backends import PRECISIONS
     from segtool.backends.base import Precision
     from segtool.bench.rows import engines_here, parse_batches, parse_devices, peer_rows, plan
     from segtool.bench.run import BenchOptions
     from segtool.bench.run import bench as measure
-    from segtool.bench.table import as_dict, table
+    from segtool.bench.table import as_dict
     from segtool.bench.table import plot as draw
     from segtool.bundled import default_model, find_model
-    from segtool.commands.show import print_columns, to_json
+    from segtool.commands.show import to_json
     from segtool.demo_folder import write_demo_folder
 
-    for word in precision or ():
-        if word not in PRECISIONS:
-            raise UsageError(f"--precision {word}: not a precision", f"Choose some of: {', '.join(PRECISIONS)}.")
+    _check(precision or (), cases, masks, plot)
     here, missing = engines_here()
     wanted = parse_devices(device or ())
     models = [find_model(one) for one in model or ()] or [default_model()]
@@ -82,25 +80,47 @@ def bench(
         found = measure(rows, options, _step)
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", err=True, nl=False)
-    if plot is not None:
-        draw(found, plot)
     if json:
         typer.echo(to_json(as_dict(found)))
     else:
-        _print_head(found)
-        print_columns(table(found))
-        for line in () if wanted else missing:
-            typer.echo(f"lacks   {printable(line)}")
-        for line in found.notes:
-            typer.echo(f"note    {printable(line)}")
-        if plot is not None:
+        _print(found, () if wanted else missing)
+    if plot is not None:
+        draw(found, plot)
+        if not json:
             typer.echo(f"plot    {plot}")
     for one in found.failures:
-        typer.echo(
-            f"failed  {printable(f'{one.row.model.stem} on {one.row.peer or one.row.device}: {one.error}')}", err=True
-        )
+        where = f"{one.row.model.stem} on {one.row.peer or one.row.device}"
+        typer.echo(f"failed  {printable(f'{where}: {one.error}')}", err=True)
     if found.failures:
         raise typer.Exit(1)
+
+
+def _check(precisions: Sequence[str], cases: Path | None, masks: Path | None, plot: Path | None) -> None:
+    """What cannot work is said before minutes are spent."""
+    from segtool.backends import PRECISIONS
+    from segtool.bench.table import check_plot
+
+    for word in precisions:
+        if word not in PRECISIONS:
+            raise UsageError(f"--precision {word}: not a precision", f"Choose some of: {', '.join(PRECISIONS)}.")
+    for folder, flag in ((cases, "--cases"), (masks, "--masks")):
+        if folder is not None and not folder.exists():
+            raise UsageError(f"{flag} {folder}: no such folder", "Check the path.")
+    if plot is not None:
+        check_plot(plot)
+
+
+def _print(found: "Bench", missing: Sequence[str]) -> None:
+    """Machine, rows, and what to know of them."""
+    from segtool.bench.table import table
+    from segtool.commands.show import print_columns
+
+    _print_head(found)
+    print_columns(table(found))
+    for line in missing:
+        typer.echo(f"lacks   {printable(line)}")
+    for line in found.notes:
+        typer.echo(f"note    {printable(line)}")
 
 
 def _step(line: str) -> None:
