@@ -15,6 +15,7 @@ from segtool.bench.processes import LatencyProcess, RowError
 from segtool.bench.rows import Row, parse_batches, parse_devices, plan
 from segtool.bench.timing import Timing, percentile
 from segtool.errors import UsageError
+from tests.quantised import quantise
 from tests.shell import segtool
 from tests.tiny import bright_spec, volume_spec, write_model
 
@@ -86,6 +87,16 @@ def test_rows_are_models_times_devices_times_batches(tmp_path: Path) -> None:
         ("deep", "fp32", 1),
     ]
     assert Row.from_dict(json.loads(json.dumps(rows[0].as_dict()))) == rows[0]
+
+
+def test_files_in_int8_are_left_out_on_openvino_unless_named(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx", bright_spec())
+    quantise(model, tmp_path / "int8.onnx")
+    assert plan([tmp_path / "int8.onnx"], ["openvino"], [], [1], None) == ()
+    (row,) = plan([tmp_path / "int8.onnx"], ["cpu"], [], [1], None)
+    assert row.precision == "int8"
+    (row,) = plan([tmp_path / "int8.onnx"], ["openvino"], ["int8"], [1], None)
+    assert row.device == "openvino"
 
 
 @pytest.fixture(scope="module")

@@ -160,8 +160,14 @@ def peer_rows(
 
 
 def _precisions(device: Device, own: Precision, wanted: Sequence[Precision]) -> Iterator[Precision]:
-    able = [own, *(("bf16",) if device == "openvino" and own == "fp32" and _computes_bf16() else ())]
-    yield from wanted or cast("list[Precision]", able)
+    if wanted:
+        yield from wanted
+        return
+    # OpenVINO refuses nearly all files in int8, see `segtool.backends.openvino_check`.
+    if (device, own) != ("openvino", "int8"):
+        yield own
+    if device == "openvino" and own == "fp32" and _computes_bf16():
+        yield "bf16"
 
 
 def _computes_bf16() -> bool:

@@ -72,6 +72,11 @@ def bench(
     batches = parse_batches(batch or ())
     rows = plan(models, wanted or here, cast("list[Precision]", precision or []), batches, threads)
     rows += peer_rows(models, compare or (), wanted or here, batches, threads)
+    if not rows:
+        raise UsageError(
+            f"nothing to time: {'; '.join(missing) or 'no engine has a precision for these files'}",
+            "Install an engine with: pip install 'segtool[cpu]', or name a --precision.",
+        )
     with tempfile.TemporaryDirectory(prefix="segtool-bench-") as name:
         if cases is None and not no_cases:
             cases = Path(name) / "scans"
