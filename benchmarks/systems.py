@@ -137,9 +137,9 @@ def row_of_folds(folder: Path) -> dict[str, Any]:
 
 
 def save_sweep(folder: Path) -> None:
-    """The table of a sweep, as it was written beside its trials."""
+    """The table of a sweep, as it was written beside its trials; without times, as other work may have gone on."""
     with (folder / "sweep.csv").open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
+        rows = [{key: row[key] for key in row if key not in ("elapsed_s", "error")} for row in csv.DictReader(text)]
     recipe = RunFolder(next(iter(sorted(folder.glob("trial-*"))))).read_recipe()
     print(
         save(
