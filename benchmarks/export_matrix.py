@@ -41,8 +41,6 @@ from segtool_train.recipe import find_recipe, read_recipe, shipped_recipes
 OPSET = 17
 EXTENTS = {2: (64, 128), 3: (32, 48)}
 """By rank: multiples of every divisor, two of them, as a graph that fits one may hold it as a number."""
-WIDE = 32
-"""Channels of the first level from which a 3D network is built at its smaller extent alone: minutes of one core."""
 
 
 def example_spec(spec: ModelSpec, extent: int) -> ModelSpec:
@@ -72,9 +70,7 @@ def rows_of(name: str, extents: tuple[int, ...] | None = None, **changes: object
     recipe = read_recipe(find_recipe(name))
     described = get_network(recipe.network.name, {**recipe.network.options, **changes})
     rank, channels = recipe.spec.input.rank, len(recipe.spec.channels)
-    if extents is None:
-        wide = rank == 3 and getattr(described, "width", 0) >= WIDE
-        extents = EXTENTS[rank][:1] if wide else EXTENTS[rank]
+    extents = extents or EXTENTS[rank]
     torch.manual_seed(0)
     network = warmed_up(described.build(Interface.of(recipe.spec)), channels, extents[0], rank)
     weights = sum(weight.numel() for weight in network.parameters())
