@@ -5,9 +5,10 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from segtool.machine import cores, processor, version_of
 
 RESULTS = Path(__file__).parent / "results"
 REAL_DATA = Path(os.environ.get("SEGTOOL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -15,14 +16,9 @@ REAL_DATA = Path(os.environ.get("SEGTOOL_TEST_DATA", Path(__file__).resolve().pa
 
 def machine() -> dict[str, Any]:
     """Processor, cores and system, without anything that names the machine."""
-    model = "unknown"
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
     return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": processor()[0],
+        "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
@@ -30,13 +26,7 @@ def machine() -> dict[str, Any]:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions of ``packages``; those that are not installed are left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: found for package in packages if (found := version_of(package)) is not None}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def write_run(name: str, folder: Path) -> Path:
     write_text(run.recipe_file, recipe.to_toml())
     run.write_best(network.state_dict(), spec)
     write_onnx(network, spec, folder / f"{name}.onnx", OPSET)
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     images = np.random.default_rng(2).normal(0.5, 2, (3, len(spec.channels), *extent)).astype(np.float32)
     write_int8(folder / f"{name}.onnx", spec, images, folder / f"{name}-int8.onnx")
     return folder

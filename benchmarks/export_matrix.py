@@ -84,7 +84,7 @@ def rows_of(name: str, extents: tuple[int, ...] | None = None, **changes: object
 
 def measure(network: nn.Module, spec: ModelSpec, *, build: bool) -> dict[str, dict[str, Any]]:
     """Every precision of one network, with TensorRT's build where that is wanted."""
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     noise = np.random.default_rng(2)
     images = noise.normal(0.5, 2, (3, len(spec.channels), *extent)).astype(np.float32)
     with torch.inference_mode():

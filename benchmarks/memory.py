@@ -20,10 +20,10 @@ from segtool.phantom import phantom_volume
 SLICES, VOLUMES = (100, 400, 1600), (4, 16, 64)
 
 
-def peak_mb(folder: Path, output: Path) -> float:
+def peak_mb(folder: Path, output: Path, *more: str) -> float:
     """Largest resident memory of a whole ``segtool predict`` process, in MB."""
     command = [sys.executable, "-m", "segtool", "predict", str(folder), "-o", str(output), "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0

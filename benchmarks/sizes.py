@@ -7,9 +7,6 @@ Run: ``python -m benchmarks.sizes``
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx import save as save_onnx
 
 from benchmarks.common import machine, save, versions
+from benchmarks.memory import peak_mb
 from segtool.model_file import write_spec
 from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, VolumeSpec
 
@@ -65,14 +63,10 @@ def write_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 def predict(model: Path, folder: Path, output: Path) -> dict[str, Any]:
     """The whole process's peak memory, and the report's times."""
-    command = [sys.executable, "-m", "segtool", "predict", str(folder), "-o", str(output), "-m", str(model)]
-    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
+    peak = peak_mb(folder, output, "-m", str(model))
     report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     return {
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
+        "peak_mb": peak,
         "elapsed_s": report["elapsed_s"],
         "stage_seconds": report["stage_seconds"],
     }

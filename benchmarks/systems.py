@@ -84,7 +84,7 @@ def row_of(run: RunFolder) -> dict[str, Any]:
     system, paper = PAPER.get(recipe.name, ("", ""))
     label = next(iter(results["structures"]["all"]))
     whole = results["structures"]["all"][label]
-    extent = recipe.spec.input.size if recipe.spec.input.rank == 2 else recipe.spec.input.patch
+    extent = recipe.spec.extent
     waits = [float(row["data_wait_share"]) for row in epochs if row.get("data_wait_share")]
     return {
         "run": run.path.name,

@@ -27,9 +27,9 @@ import numpy as np
 
 from benchmarks.common import machine, save, spread, versions
 from segtool.bench.memory import peak_mb
-from segtool.evaluation import EvaluateOptions, evaluate_pairs
+from segtool.bench.run import agreement
+from segtool.bench.worker import own_stdout
 from segtool.model_file import read_spec
-from segtool.pairing import pair_files
 from segtool.scan import scan
 from segtool.scores import Structure
 from segtool.spec import ModelSpec
@@ -185,8 +185,7 @@ def build(name: str, run: Path, case: Path, out: Path) -> Callable[[], None]:
 
 def serve(name: str, run: Path, case: Path, out: Path) -> None:
     """A contender's process: segments once for every line it reads."""
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    channel = own_stdout()
     segment = build(name, run, case, out)
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -203,13 +202,6 @@ def label_map(folder: Path) -> Path:
     """The one label map in a contender's folder."""
     (found,) = sorted(folder.rglob("*.nii.gz"))
     return found
-
-
-def agreement(found: Path, wanted: Path, spec: ModelSpec) -> float:
-    """Mean Dice over the labels of two label maps."""
-    structures = tuple(Structure(label.name, (label.value,), (label.value,)) for label in spec.labels)
-    report = evaluate_pairs(pair_files(found, wanted), EvaluateOptions(structures=structures, surface=False))
-    return float(np.mean([one["dice_mean_all"] for one in report.summary.values()]))
 
 
 def measure(run: Path, case: Path, names: list[str], rounds: int, top: Path) -> dict[str, dict[str, Any]]:
@@ -267,8 +259,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         found = measure(asked.run, asked.case, names, asked.rounds, top)
+        structures = tuple(Structure(label.name, (label.value,), (label.value,)) for label in spec.labels)
         for name in names:
-            found[name]["dice_to_first"] = agreement(label_map(top / name), label_map(top / names[0]), spec)
+            found[name]["dice_to_first"] = agreement(label_map(top / name), label_map(top / names[0]), structures)
     for name, one in found.items():
         one["what"] = CONTENDERS[name]
         one["times_the_first"] = found[names[0]]["seconds"]["median"] / one["seconds"]["median"]

@@ -1,6 +1,5 @@
 """The main job: a folder of scans becomes label maps, pictures and a report."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from segtool.backends.base import Backend
 from segtool.bundled import default_model
 from segtool.ensemble import Ensemble, read_models
 from segtool.finishing import CaseFinisher
+from segtool.machine import cores
 from segtool.output_folder import check_apart, check_resumable, check_writable
 from segtool.patients import check_patients
 from segtool.postprocess import Thresholds, thresholds_for
@@ -115,7 +115,7 @@ def _load_engine(models: Ensemble, options: PredictOptions, on_wait: Callable[[s
     writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
     """
     slices = models.spec.input.rank == 2
-    calls = (options.threads or _cores()) if slices else 1
+    calls = (options.threads or cores()) if slices else 1
     threads = 1 if slices else options.threads
     backend = models.load(options.device, threads, calls=calls, precision=options.precision, log=on_wait)
     on_gpu = _GPU_ENGINES if slices else 1
@@ -135,11 +135,6 @@ def _notes(found: Scan, interrupted: bool) -> tuple[str, ...]:
     """What the report must say of the run as a whole."""
     remarks = [str(problem) for problem in found.problems if not problem.loses_case]
     return (*remarks, *(["interrupted: not all cases were done"] if interrupted else []))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(options: PredictOptions, models: Ensemble, thresholds: Thresholds) -> dict[str, Any]:

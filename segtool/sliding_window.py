@@ -111,17 +111,16 @@ class Windows:
         done = 0
         for start, following in self._levels():
             level = [self._window(start, corner) for corner in itertools.product(*self._starts[1:])]
-            asked = level
-            if background is not None:
-                blank = [window for window in level if _is_blank(source[(slice(None), *window)])]
-                asked = [window for window in level if window not in blank]
-                if total is None and blank:
+            asked = []
+            for window in level:
+                if background is None or not _is_blank(source[(slice(None), *window)]):
+                    asked.append(window)
+                    continue
+                if total is None:
                     total = self._zeros(len(background), xp)
-                for window in blank:
-                    assert total is not None
-                    values = xp.asarray(background).reshape(-1, *[1] * len(self._patch))
-                    total[(slice(None), *_moved(window, start))] += values * weights
-                done += len(blank)
+                values = xp.asarray(background).reshape(-1, *[1] * len(self._patch))
+                total[(slice(None), *_moved(window, start))] += values * weights
+            done += len(level) - len(asked)
             for group in _batches(asked, batch):
                 answer = run(xp.ascontiguousarray(xp.stack([source[(slice(None), *window)] for window in group])))
                 if total is None:

@@ -221,6 +221,11 @@ class ModelSpec(_Frozen):
     def _with_schema(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {"schema": self.schema_version, **self._without_unused(handler)}
 
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Of what the network sees at once: ``(h, w)`` of a slice, or the three of a window."""
+        return self.input.size if self.input.rank == 2 else self.input.patch
+
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSpec":
         values = [label.value for label in self.labels]
@@ -231,9 +236,8 @@ class ModelSpec(_Frozen):
         for region, members in self.regions.items():
             if not members or not set(members) <= set(values):
                 raise ValueError(f"region {region!r} names values {members}, but the labels are {values}")
-        extent = self.input.size if self.input.rank == 2 else self.input.patch
-        if any(n % self.divisor for n in extent):
-            raise ValueError(f"the input {extent} does not divide by {self.divisor}")
+        if any(n % self.divisor for n in self.extent):
+            raise ValueError(f"the input {self.extent} does not divide by {self.divisor}")
         if not set(self.postprocess.labels) <= set(names[1]):
             raise ValueError(f"post-processing of {list(self.postprocess.labels)}, but the labels are {names[1]}")
         if len(set(self.test_time_flips)) != len(self.test_time_flips) or (

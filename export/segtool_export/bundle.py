@@ -89,4 +89,4 @@ def _output(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _shape(spec: ModelSpec) -> list[int]:
-    return list(spec.input.size if spec.input.rank == 2 else spec.input.patch)
+    return list(spec.extent)

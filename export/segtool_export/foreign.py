@@ -254,7 +254,7 @@ def _free_batch(model: onnx.ModelProto, target: Path, spec: ModelSpec) -> bool:
 
 
 def _extent(spec: ModelSpec) -> tuple[int, ...]:
-    return spec.input.size if spec.input.rank == 2 else spec.input.patch
+    return spec.extent
 
 
 def _extents(spec: ModelSpec) -> list[tuple[int, ...]]:

@@ -83,7 +83,7 @@ def export_onnx(
 def _samples(spec: ModelSpec, cases: Path | None) -> Sequence[Sample]:
     if cases is not None:
         return folder_samples(cases, spec, PARITY_SAMPLES[spec.input.rank])
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     noise = np.random.default_rng(0).standard_normal((len(spec.channels), *extent))
     return [Sample(NOISE, noise.astype(np.float32))]
 
@@ -112,7 +112,7 @@ def _rounds(
 def _fix(adopted: Adopted, path: Path) -> None:
     """A batch of one of the spec's own extent."""
     spec = adopted.spec
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     model = onnx.load(adopted.path)
     set_dims(model, {0: 1, **dict(enumerate(extent, start=2))})
     save_model(model, path)

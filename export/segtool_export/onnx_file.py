@@ -43,7 +43,7 @@ def write_onnx(
     Raises:
         OutputError: The file cannot be written.
     """
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     if not static and spec.input.rank == 3:
         extent = (smallest_extent(spec),) * 3
     example = torch.zeros(1, len(spec.channels), *extent)

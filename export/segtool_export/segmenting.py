@@ -1,12 +1,12 @@
 """Cases of a run through its model file, on the road that ``segtool predict`` takes."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.backends import Device, load_backend
 from segtool.backends.averaging import averaged
 from segtool.job import Finish
+from segtool.machine import cores
 from segtool.postprocess.decision import own_thresholds
 from segtool.spec import ModelSpec
 from segtool.stages import BATCH, StageOptions, Stages
@@ -32,7 +32,7 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     """
     slices = spec.input.rank == 2
     # Slices run side by side, one engine thread each; a volume's windows share all cores.
-    calls = _cores() if slices else 1
+    calls = cores() if slices else 1
     backend = averaged([load_backend(model, device, 1 if slices else None, calls=calls)], [spec])
     options = StageOptions(
         threshold=own_thresholds(spec),
@@ -42,8 +42,3 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     )
     Stages(backend, spec, options, finish).run([item.source for item in items])
     return f"{backend.name} {backend.version} {backend.device}"
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

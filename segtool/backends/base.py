@@ -85,7 +85,7 @@ def check_graph(model: Path, graph: Graph) -> None:
     if text is None:
         return
     spec = ModelSpec.from_json(text, str(model))
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     for name, found, channels in (
         (INPUT, graph.inputs[INPUT], len(spec.channels)),
         (OUTPUT, graph.outputs[OUTPUT], spec.output_channels),

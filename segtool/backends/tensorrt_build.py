@@ -102,7 +102,7 @@ def shape_profile(model: Path, graph: Graph) -> ShapeProfile:
             )
         return ShapeProfile(tuple(dims), tuple(dims), tuple(dims))
     spec = ModelSpec.from_json(text, str(model))
-    one = (len(spec.channels), *(spec.input.size if spec.input.rank == 2 else spec.input.patch))
+    one = (len(spec.channels), *(spec.extent))
     fixed = next(iter(graph.inputs[INPUT]), None)
     batch = fixed or (SLICES if spec.input.rank == 2 else 1)
     return ShapeProfile((fixed or 1, *one), (batch, *one), (batch, *one))

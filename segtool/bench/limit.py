@@ -48,7 +48,7 @@ def network_gflop(model: Path, spec: ModelSpec) -> float:
     """
     import onnxruntime
 
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     with TemporaryDirectory() as folder:
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

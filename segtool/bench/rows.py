@@ -10,6 +10,7 @@ from segtool.backends import DEVICES, Device
 from segtool.backends.base import Precision
 from segtool.backends.graph import read_graph
 from segtool.errors import MissingDependencyError, UsageError
+from segtool.machine import processor
 from segtool.model_file import read_spec
 
 BATCHES = {2: (1, 8), 3: (1,)}
@@ -171,9 +172,5 @@ def _precisions(device: Device, own: Precision, wanted: Sequence[Precision]) -> 
 
 
 def _computes_bf16() -> bool:
-    """Whether OpenVINO would take this processor's bf16."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return False
-    flags = next((line for line in cpuinfo.read_text(errors="replace").splitlines() if line.startswith("flags")), "")
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+    """Whether OpenVINO would take this processor's bf16, as far as Linux says."""
+    return bool({"avx512_bf16", "amx_bf16"} & processor()[1])

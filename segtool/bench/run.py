@@ -207,9 +207,12 @@ def _compare_masks(measured: Sequence[Measured], folder: Path) -> list[str]:
         for one in structures_of(read_spec(first[1].row.model))
     )
     for index, one in able:
-        if index == first[0]:
-            continue
-        pairing = pair_files(folder / f"{index}-0", folder / f"{first[0]}-0")
-        report = evaluate_pairs(pairing, EvaluateOptions(structures=structures, surface=False))
-        one.dice_to_first = float(np.mean([summary["dice_mean_all"] for summary in report.summary.values()]))
+        if index != first[0]:
+            one.dice_to_first = agreement(folder / f"{index}-0", folder / f"{first[0]}-0", structures)
     return [f"masks are compared with those of {describe(first[1])}"] if len(able) > 1 else []
+
+
+def agreement(found: Path, wanted: Path, structures: tuple[Structure, ...]) -> float:
+    """Mean Dice over structures and cases of two folders, or files, that the same model made."""
+    report = evaluate_pairs(pair_files(found, wanted), EvaluateOptions(structures=structures, surface=False))
+    return float(np.mean([summary["dice_mean_all"] for summary in report.summary.values()]))

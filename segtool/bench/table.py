@@ -1,8 +1,6 @@
 """A benchmark as a table, as JSON and as a picture."""
 
-import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from segtool.atomic import atomic_path
 from segtool.bench.run import Bench, Measured
 from segtool.errors import MissingDependencyError, UsageError
+from segtool.machine import cores, processor, version_of
 from segtool.version import __version__
 
 Cells = tuple[str, ...]
@@ -65,27 +64,14 @@ def _number(value: float | None, form: str) -> str:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, system and versions, nothing that names the machine."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        named = [line for line in cpuinfo.read_text(errors="replace").splitlines() if line.startswith("model name")]
-        model = named[0].partition(":")[2].strip() if named else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "processor": model or "unknown processor",
-        "cores": cores,
+        "processor": processor()[0],
+        "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "segtool": __version__,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "versions": {name: found for name in _PACKAGES if (found := version_of(name)) is not None},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def as_dict(bench: Bench) -> dict[str, Any]:

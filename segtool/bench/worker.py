@@ -31,9 +31,7 @@ _WARM_UP_CALLS = 2  # the first also plans memory, on a GPU it may choose kernel
 
 def main() -> None:
     """Do the task named on the command line."""
-    # Our lines have the pipe for themselves: descriptor 1 becomes stderr, whoever writes to it.
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    channel = own_stdout()
     task, row, *rest = sys.argv[1:]
     try:
         if task == "latency":
@@ -42,6 +40,13 @@ def main() -> None:
             _say(channel, _cases(Row.from_dict(json.loads(row)), *(Path(path) for path in rest)))
     except UserError as error:
         _say(channel, {"error": error.problem, "remedy": error.remedy})
+
+
+def own_stdout() -> TextIO:
+    """What stdout was, for our lines alone: descriptor 1 becomes stderr, whoever writes to it."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return channel
 
 
 def _say(channel: TextIO, message: dict[str, Any]) -> None:
@@ -55,7 +60,7 @@ def _serve(row: Row, orders: TextIO, channel: TextIO) -> None:
     backend = (
         load_backend(row.model, row.device, row.threads, precision=row.precision)
         if row.peer is None
-        else (load_peer(row))
+        else load_peer(row)
     )
     load_s = time.perf_counter() - start
     batch = _noise(row)
@@ -85,7 +90,7 @@ def _serve(row: Row, orders: TextIO, channel: TextIO) -> None:
 def _noise(row: Row) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """A batch ``(N, C, *S)`` like normalised images; speed does not depend on what is in them."""
     spec = read_spec(row.model)
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     shape = (row.batch, len(spec.channels), *extent)
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 

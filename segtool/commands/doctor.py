@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from segtool.commands.doctor_engines import engines, gpu, other_trials, trial_run
-from segtool.commands.finding import Finding, version_of
+from segtool.commands.finding import Finding
+from segtool.machine import cores, processor, version_of
 from segtool.version import __version__
 
 _CANNOT_PREDICT = 1
@@ -56,7 +57,8 @@ def system() -> Iterator[Finding]:
     yield Finding("segtool", f"{__version__} in {Path(__file__).resolve().parent.parent}")
     yield Finding("python", f"{platform.python_version()} {platform.python_implementation()}, {sys.executable}")
     yield Finding("platform", f"{platform.system()} {platform.release()} {platform.machine()}")
-    model, flags = _processor()
+    model, able = processor()
+    flags = [flag for flag in _FLAGS if flag in able]
     yield Finding("processor", f"{_cores()}, {model}{', ' + ' '.join(flags) if flags else ''}")
     total, free = _memory_gb()
     if total is not None:
@@ -65,20 +67,8 @@ def system() -> Iterator[Finding]:
 
 def _cores() -> str:
     count = os.cpu_count() or 1
-    # Containers and `taskset` may allow fewer; the engine's threads follow these.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    usable = cores()  # the engine's threads follow these
     return f"{usable} cores" if usable == count else f"{usable} of {count} cores"
-
-
-def _processor() -> tuple[str, list[str]]:
-    """Name of the processor, and those of its instruction sets that matter (Linux only)."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or "unknown processor", []
-    fields = dict(re.findall(r"^([^\t:]+?)\s*:[ \t]*(.*)$", text, re.MULTILINE))
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    return fields.get("model name", platform.machine()), [flag for flag in _FLAGS if flag in flags]
 
 
 def _memory_gb() -> tuple[float | None, float | None]:

@@ -6,7 +6,8 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segtool.commands.finding import Finding, version_of
+from segtool.commands.finding import Finding
+from segtool.machine import version_of
 
 if TYPE_CHECKING:
     from segtool.backends import Device
@@ -171,7 +172,7 @@ def _trial(
 
     backend = load_backend(path, device, precision=precision)
     xp = backend.xp
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     batch = np.random.default_rng(0).standard_normal((1, len(spec.channels), *extent)).astype(np.float32)
     backend.run(xp.asarray(batch))  # the first run also plans memory
     start = time.perf_counter()

@@ -1,7 +1,6 @@
 """What ``segtool doctor`` reports, line by line."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Literal
 
 Status = Literal["ok", "note", "missing", "failed"]
@@ -23,11 +22,3 @@ class Finding:
     value: str
     status: Status = "ok"
     remedy: str = ""
-
-
-def version_of(package: str) -> str | None:
-    """Of an installed distribution, None where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -79,7 +79,7 @@ def _tree(values: dict[str, Any], above: str) -> list[str]:
 
 def input_text(spec: ModelSpec) -> str:
     """Such as ``t1ce 2D 256x256`` or ``t1 t1ce t2 flair 3D 128x128x128``."""
-    extent = spec.input.size if spec.input.rank == 2 else spec.input.patch
+    extent = spec.extent
     return f"{' '.join(spec.channel_names)} {spec.input.rank}D {'x'.join(str(n) for n in extent)}"
 
 

@@ -4,7 +4,6 @@ import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from segtool.atomic import write_text
 from segtool.errors import UsageError
+from segtool.machine import version_of
 from segtool.spec import ModelSpec
 from segtool_train.data.dataset import TrainingSamples, WholeSamples, loader
 from segtool_train.data.split import Split
@@ -206,13 +206,7 @@ def _with_provenance(recipe: Recipe, split: Split) -> ModelSpec:
 
 def software_versions() -> dict[str, str]:
     """Of what computes; a package that is only on the path reads ``unpackaged``."""
-    versions = {"python": platform.python_version()}
-    for name in _SOFTWARE:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "unpackaged"
-    return versions
+    return {"python": platform.python_version(), **{name: version_of(name) or "unpackaged" for name in _SOFTWARE}}
 
 
 def _write_start(run: RunFolder, recipe: Recipe, gathered: TrainingSet, options: Options, anew: bool) -> None:
