@@ -150,6 +150,19 @@ def test_a_row_that_cannot_run_says_so_and_the_others_go_on(tmp_path: Path, caps
     assert len(rows[2]) == 3
 
 
+def test_cases_that_all_fail_are_named_and_cost_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(tmp_path / "model.onnx", bright_spec())
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "half.png").write_bytes(b"half")
+    answer = segtool(
+        capsys, "bench", "-m", model, "--device", "cpu", "--batch", "1,2", "--cases", scans, "--json", *QUICK
+    )
+    found = json.loads(answer.out)
+    assert all(row["throughput_per_s"] > 0 for row in found["rows"])
+    assert sum("half" in note for note in found["notes"]) == 2
+
+
 def test_a_picture_of_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     model = write_model(tmp_path / "model.onnx", bright_spec())

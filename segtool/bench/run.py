@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -171,7 +172,9 @@ def _time_calls(
 
 
 def _count_work(measured: Sequence[Measured]) -> None:
-    """How much each row's network computes."""
+    """How much each row's network computes; ONNX Runtime tells, and without it nobody does."""
+    if find_spec("onnxruntime") is None:
+        return
     known: dict[Path, float] = {}
     for one in measured:
         if one.error is None:
@@ -197,7 +200,7 @@ def _segment(measured: Sequence[Measured], options: BenchOptions, folder: Path, 
 
 def _compare_masks(measured: Sequence[Measured], folder: Path) -> list[str]:
     """Dice of every row's label maps to those of the first fp32 row, the mean over cases and labels."""
-    able = [(index, one) for index, one in enumerate(measured) if one.runs]
+    able = [(index, one) for index, one in enumerate(measured) if one.runs and one.runs[0]["cases"]]
     first = next(((index, one) for index, one in able if one.engine["precision"] == "fp32"), None)
     if first is None:
         return ["no row computes in fp32, so that no masks are compared"] if able else []
