@@ -94,7 +94,7 @@ class Windows:
         Only the planes that one level of windows covers are held as logits, whatever the volume's length.
 
         Args:
-            run: ``(N, C, *patch)`` to a new array ``(N, K, *patch)``.
+            run: ``(N, C, *patch)`` to ``(N, K, *patch)``.
             batch: Windows a call.
             xp: Array module of ``run``, numpy or cupy; blending happens there.
             on_window: Told (windows done, windows in all) after each call.
@@ -107,6 +107,7 @@ class Windows:
         plane_sums = _outer(across, xp)
         end = self._padded.shape[1]
         inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
+        images = xp.empty((batch, len(source), *self._patch), source.dtype)
         total: AnyArray | None = None
         done = 0
         for start, following in self._levels():
@@ -122,12 +123,13 @@ class Windows:
                 total[(slice(None), *_moved(window, start))] += values * weights
             done += len(level) - len(asked)
             for group in _batches(asked, batch):
-                answer = run(xp.ascontiguousarray(xp.stack([source[(slice(None), *window)] for window in group])))
+                for place, window in zip(images, group, strict=False):
+                    place[...] = source[(slice(None), *window)]
+                answer = run(images[: len(group)])
                 if total is None:
                     total = self._zeros(answer.shape[1], xp)
                 for window, logits in zip(group, answer, strict=True):
-                    logits *= weights  # in place: the memory is there already
-                    total[(slice(None), *_moved(window, start))] += logits
+                    _add_weighted(total[(slice(None), *_moved(window, start))], logits, weights, xp)
                 done += len(group)
                 if on_window is not None:
                     on_window(done, self.count)
@@ -164,6 +166,18 @@ class Windows:
         start, stop = max(start, self._before[0]), min(stop, self._before[0] + self._shape[0])
         for first in range(start, stop, _SLAB_PLANES):
             yield first, min(first + _SLAB_PLANES, stop)
+
+
+def _add_weighted(total: AnyArray, logits: AnyArray, weights: AnyArray, xp: ModuleType) -> None:
+    """Add ``logits`` ``(K, *patch)`` times ``weights`` ``(*patch)`` to ``total``, in place."""
+    if xp is not np:
+        total += logits * weights
+        return
+    # Plane by plane, so that the product never leaves the cache.
+    product = np.empty_like(logits[:, 0])
+    for plane in range(len(weights)):
+        np.multiply(logits[:, plane], weights[plane], out=product)
+        total[:, plane] += product
 
 
 def _shift(total: AnyArray, planes: int) -> None:

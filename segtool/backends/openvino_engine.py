@@ -17,7 +17,9 @@ import numpy.typing as npt
 from segtool.backends.base import INPUT, OUTPUT, EngineOptions
 from segtool.backends.graph import Graph
 from segtool.backends.openvino_check import check_int8
+from segtool.backends.openvino_graph import join_norms, without_joins
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
+from segtool.spec import ModelSpec
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 """Our names of the arithmetic it is asked for, and OpenVINO's."""
@@ -79,45 +81,87 @@ def the_core() -> Any:  # noqa: ANN401 - the class has no types
         return _started()
 
 
+class _Compiled:
+    """A compiled model and a request for every call that is made at the same time."""
+
+    def __init__(self, model: Any, settings: dict[str, Any], calls: int) -> None:  # noqa: ANN401 - the class has no types
+        self.model: Any = the_core().compile_model(model, "CPU", settings)
+        self._calls = calls
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(calls):
+            self._idle.put(self.model.create_infer_request())
+
+    @contextmanager
+    def request(self) -> Iterator[Any]:
+        """One that nobody else has meanwhile."""
+        request = self._idle.get()
+        if request is None:
+            self._idle.put(None)  # for whoever else waits
+            raise RuntimeError("the engine is closed")
+        try:
+            yield request
+        finally:
+            self._idle.put(request)
+
+    def close(self) -> None:
+        """Let go of all, once the calls that are under way have ended."""
+        for _ in range(self._calls):
+            self._idle.get()
+        self._idle.put(None)
+        self.model = None
+
+
 class OpenVinoBackend:
     """One compiled model and as many requests as calls are made at the same time.
 
     OpenVINO computes in bf16 wherever the processor has it, unless told otherwise; so it is told, and what it then
-    does is read back.
+    does is read back. For volumes it is compiled for the spec's window, which takes a third less memory than for any
+    extent; another extent compiles it once more.
     """
 
     name: ClassVar[str] = "openvino"
 
     def __init__(self, model: Path, graph: Graph, options: EngineOptions) -> None:
-        openvino = import_openvino()
-        self.version: str = openvino.__version__.partition("-")[0]
+        self._openvino = import_openvino()
+        self.version: str = self._openvino.__version__.partition("-")[0]
         self.device = "cpu"
         self.why = self.note = ""
         self.xp: ModuleType = np
         core = the_core()
         asked = "bf16" if options.precision == "bf16" else "fp32"
-        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if asked == "bf16" and "BF16" not in able:
+        if asked == "bf16" and not computes_bf16():
             raise DeviceError(
                 f"--precision bf16: this processor ({core.get_property('CPU', 'FULL_DEVICE_NAME')}) does not compute "
                 "in bf16",
                 "Leave --precision out.",
             )
-        settings = {
+        self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[asked],
             "NUM_STREAMS": options.calls,
             # Pinned threads of two processes would share the first cores and leave the others idle.
             "ENABLE_CPU_PINNING": False,
         }
         if options.threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = options.threads * options.calls
+            self._settings["INFERENCE_NUM_THREADS"] = options.threads * options.calls
+        self._calls = options.calls
+        self._window = _window(graph)
+        self._lock = Lock()
+        self._other: _Compiled | None = None
         try:
-            compiled = core.compile_model(core.read_model(model), "CPU", settings)
+            self._model: Any = core.read_model(model)
+            without_joins(self._model)
+            if asked == "bf16":
+                join_norms(self._model)
+            fixed = self._model
+            if self._window is not None:
+                fixed = self._model.clone()
+                fixed.reshape(list(self._window))
+            self._first = _Compiled(fixed, self._settings, self._calls)
         except Exception as error:
             raise ModelError(
                 f"{model}: openvino {self.version} cannot load it ({error})", "Pass --device cpu, or export it again."
             ) from error
-        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        used = self._first.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != _HINTS[asked]:
             raise DeviceError(
                 f"--device openvino: asked for {asked}, openvino {self.version} computes in {used}",
@@ -125,36 +169,56 @@ class OpenVinoBackend:
             )
         # Integer layers stay what they are; the precision is that of the others.
         self.precision = asked if graph.precision != "int8" else "int8" if asked == "fp32" else f"int8+{asked}"
-        self._tensor = openvino.Tensor
-        self._compiled: Any = compiled
-        self._calls = options.calls
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(options.calls):
-            self._idle.put(compiled.create_infer_request())
+        outputs = graph.outputs[OUTPUT]
+        self._classes = outputs[1] if len(outputs) > 1 else None
         if graph.precision == "int8":
             check_int8(model, graph, self)
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; a call beyond those announced waits for its turn."""
-        request = self._idle.get()
-        if request is None:
-            self._idle.put(None)  # for whoever else waits
-            raise RuntimeError("the engine is closed")
-        try:
-            # Copied: a request that shares the array keeps its address and not the array.
-            image = np.ascontiguousarray(batch, np.float32)
-            request.set_tensor(INPUT, self._tensor(image, shared_memory=False))
+        image = np.require(batch, np.float32, ["C", "W"])
+        with self._compiled_for(image.shape).request() as request:
+            # Shared: a request keeps the addresses of both arrays beyond this call, and is given others in the next
+            # before it reads or writes.
+            request.set_tensor(INPUT, self._openvino.Tensor(image, shared_memory=True))
+            if self._classes is None:
+                request.infer()
+                return np.array(request.get_tensor(OUTPUT).data, np.float32)
+            logits = np.empty((len(image), self._classes, *image.shape[2:]), np.float32)
+            request.set_tensor(OUTPUT, self._openvino.Tensor(logits, shared_memory=True))
             request.infer()
-            # The request writes its next answer over this one.
-            return np.array(request.get_tensor(OUTPUT).data, np.float32)
-        finally:
-            self._idle.put(request)
+            return logits
+
+    def _compiled_for(self, shape: tuple[int, ...]) -> _Compiled:
+        if self._window is None or shape == self._window:
+            return self._first
+        with self._lock:
+            if self._other is None:
+                self._other = _Compiled(self._model, self._settings, self._calls)
+            return self._other
 
     def close(self) -> None:
         """Let go of the requests, once their calls have ended, and of the compiled model."""
-        if self._compiled is None:
+        if self._model is None:
             return
-        for _ in range(self._calls):
-            self._idle.get()
-        self._idle.put(None)
-        self._compiled = None
+        for compiled in filter(None, (self._first, self._other)):
+            compiled.close()
+        self._model = None
+
+
+def computes_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this processor.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed or cannot be imported.
+    """
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _window(graph: Graph) -> tuple[int, ...] | None:
+    """The shape ``(1, C, *patch)`` of what a 3D network is given, where its spec tells and its graph leaves it open."""
+    text = graph.metadata.get(ModelSpec.KEY)
+    if text is None or None not in graph.inputs[INPUT]:
+        return None
+    spec = ModelSpec.from_json(text)
+    return (1, len(spec.channels), *spec.extent) if spec.input.rank == 3 else None
