@@ -273,6 +273,21 @@ class ModelSpec(_Frozen):
         """Names of the input channels, in order."""
         return tuple(channel.name for channel in self.channels)
 
+    def is_proved(self, engine: str, computing: str) -> bool:
+        """Whether the export held this engine's masks, in this precision of its arithmetic, against the original's.
+
+        Args:
+            engine: Such as ``openvino``.
+            computing: Such as ``bf16``, or ``int8+bf16`` of a file whose convolutions are in INT8.
+        """
+        export = self.provenance.get("export")
+        rows = export.get("proved_on") if isinstance(export, dict) else None
+        return isinstance(rows, list) and any(
+            isinstance(row, dict)
+            and (row.get("engine"), row.get("computing"), row.get("passed")) == (engine, computing, True)
+            for row in rows
+        )
+
     def to_json(self) -> str:
         """Compact JSON; :meth:`from_json` gives an equal spec back."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), ensure_ascii=False, separators=(",", ":"))

@@ -15,8 +15,9 @@ from segtool.backends import DEVICES, load_backend, nvidia
 from segtool.backends.base import Backend
 from segtool.backends.graph import read_graph
 from segtool.backends.openvino_check import check_int8
+from segtool.backends.openvino_engine import computes_bf16
 from segtool.errors import DeviceError, ModelError, UserError
-from segtool.model_file import write_spec
+from segtool.model_file import read_spec, write_spec
 from segtool.spec import ModelSpec
 
 
@@ -92,14 +93,57 @@ def test_openvino_computes_in_fp32_unless_told_otherwise(model: Path) -> None:
     assert load_backend(model, "openvino").precision == "fp32"
 
 
-def test_auto_takes_openvino_for_volumes_in_fp32_alone(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [bright_spec(), volume_spec()], ids=["slices", "volumes"])
+def test_auto_takes_openvino_for_files_in_fp32(tmp_path: Path, spec: ModelSpec) -> None:
     openvino_or_skip()
-    volumes = write_model(tmp_path / "volumes.onnx", volume_spec())
-    taken = [load_backend(one, "auto") for one in (model, volumes)]
-    assert [backend.name for backend in taken] == ["onnxruntime", "openvino"]
-    assert [backend.precision for backend in taken] == ["fp32", "fp32"]
-    assert all(backend.why.startswith("auto: ") for backend in taken)
-    assert ["openvino" in backend.why for backend in taken] == [False, True]
+    backend = load_backend(write_model(tmp_path / "model.onnx", spec), "auto")
+    if backend.device == "cpu":
+        assert (backend.name, backend.precision) == ("openvino", "fp32")
+
+
+def test_auto_leaves_int8_files_to_onnxruntime_unless_they_were_proved_on_openvino(
+    quantised: Path, tmp_path: Path
+) -> None:
+    openvino_or_skip()
+    proved = proved_on_openvino(quantised, tmp_path / "proved.onnx", "int8")
+    taken = [load_backend(file, "auto") for file in (quantised, proved)]
+    if taken[0].device == "cpu":
+        assert [(backend.name, backend.precision) for backend in taken] == [
+            ("onnxruntime", "int8"),
+            ("openvino", "int8"),
+        ]
+
+
+def proved_on_openvino(model: Path, path: Path, computing: str, passed: bool = True) -> Path:
+    """A copy of the model whose spec says so."""
+    spec = read_spec(model)
+    row = {"engine": "openvino", "computing": computing, "passed": passed}
+    write_spec(model, spec.model_copy(update={"provenance": {"export": {"proved_on": [row]}}}), path)
+    return path
+
+
+@pytest.mark.parametrize("device", ["auto", "openvino"])
+@pytest.mark.parametrize(("passed", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_taken_unasked_where_the_export_proved_it(
+    model: Path, tmp_path: Path, device: str, passed: bool, expected: str
+) -> None:
+    openvino_or_skip()
+    if not computes_bf16():
+        pytest.skip("this processor does not compute in bf16")
+    if has_gpu():
+        pytest.skip("there is a GPU here")
+    proved = proved_on_openvino(model, tmp_path / "proved.onnx", "bf16", passed)
+    backend = load_backend(proved, device)
+    assert backend.precision == expected
+    assert ("bf16 as its export proved" in backend.why) == passed
+    assert load_backend(proved, device, precision="fp32").precision == "fp32"
+
+
+@pytest.mark.parametrize("rows", [None, "openvino", [None], [{"engine": "openvino"}], {"engine": "openvino"}])
+def test_provenance_of_any_other_form_proves_nothing(rows: object) -> None:
+    spec = bright_spec().model_copy(update={"provenance": {"export": {"proved_on": rows}}})
+    assert not spec.is_proved("openvino", "bf16")
+    assert not bright_spec().model_copy(update={"provenance": {"export": rows}}).is_proved("openvino", "bf16")
 
 
 def test_importing_openvino_tells_nobody() -> None:

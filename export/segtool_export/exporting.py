@@ -19,7 +19,7 @@ from segtool_export.external_data import check_inside, publish, weights_facts
 from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import AnyArray, Original, Parity, Run
 from segtool_export.precision import KEPT, Precision
-from segtool_export.proving import Candidate, Proof, Tried, prove
+from segtool_export.proving import Candidate, OnEngine, Proof, Tried, prove, prove_on_openvino
 from segtool_export.quantisation import CALIBRATION_EXTENT, CALIBRATION_SAMPLES, Calibration, int8_candidates
 from segtool_export.weights import RunWeights
 from segtool_train.data.base import Item, spread
@@ -75,6 +75,7 @@ class Exported:
     size_bytes: int
     sha256: str
     tried: tuple[Tried, ...] = ()
+    also: tuple[OnEngine, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -111,7 +112,8 @@ def export_run(
         original = Original(_torch_run(network), "torch fp32", Path(folder))
         rounds = _rounds(network, spec, opset, conversion, samples, Path(folder))
         proof = prove(original, rounds, spec, samples, conversion.precision, output)
-        return store(proof, spec, output, {"opset": opset}, conversion)
+        also = prove_on_openvino(original, proof.chosen.path, spec, samples, conversion.precision)
+        return store(proof, spec, output, {"opset": opset}, conversion, also)
 
 
 def store(
@@ -120,6 +122,7 @@ def store(
     output: Path,
     facts: dict[str, Any],
     conversion: Conversion,
+    also: tuple[OnEngine, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Exported:
     """Write the file that passed, with the proof in its spec.
@@ -130,6 +133,7 @@ def store(
         output: Where to write.
         facts: Of its provenance, beside precision and proof.
         conversion: What it was to be.
+        also: How it segments on other engines.
         notes: For who exports.
 
     Raises:
@@ -144,10 +148,12 @@ def store(
         export["weights"] = weights
         notes = (*notes, f"its weights lie beside it in {weights['file']}: the two belong together")
     export["parity"] = chosen.parity.to_provenance()
+    if also:
+        export["proved_on"] = [one.to_provenance() for one in also]
     spec = spec.model_copy(update={"provenance": {**spec.provenance, "export": export}})
     publish(chosen.path, spec, output)
     size_bytes = output.stat().st_size + (0 if weights is None else weights["size_bytes"])
-    return Exported(output, spec, chosen.parity, size_bytes, sha256(output), proof.tried, notes)
+    return Exported(output, spec, chosen.parity, size_bytes, sha256(output), proof.tried, also, notes)
 
 
 def _rounds(

@@ -29,7 +29,7 @@ from segtool_export.onnx_graph import set_dims
 from segtool_export.parity import Original
 from segtool_export.precision import KEPT
 from segtool_export.precision_onnx import halve
-from segtool_export.proving import Candidate, prove
+from segtool_export.proving import Candidate, OnEngine, prove, prove_on_openvino
 from segtool_export.quantisation import int8_candidates
 
 NOISE = "noise"
@@ -77,7 +77,10 @@ def export_onnx(
         rounds = _rounds(adopted, conversion, samples, folder)
         proof = prove(original, rounds, spec, samples, conversion.precision, output)
         facts = {"opset": adopted.opset, "source_sha256": sha256(source)}
-        return store(proof, spec, output, facts, conversion, adopted.notes)
+        also: tuple[OnEngine, ...] = ()
+        if cases is not None:
+            also = prove_on_openvino(original, proof.chosen.path, spec, samples, conversion.precision)
+        return store(proof, spec, output, facts, conversion, also, adopted.notes)
 
 
 def _samples(spec: ModelSpec, cases: Path | None) -> Sequence[Sample]:

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from segtool.backends import load_backend
+from segtool.backends import Device, load_backend
+from segtool.backends.base import Precision as EnginePrecision
 from segtool.errors import ModelError
 from segtool.metrics import dice
 from segtool.postprocess import decide
@@ -17,10 +18,13 @@ from segtool.postprocess.decision import own_thresholds
 from segtool.sliding_window import slide
 from segtool.spec import ModelSpec
 from segtool_export.cases import Sample
-from segtool_export.precision import Precision
 
 AnyArray = npt.NDArray[Any]
 Run = Callable[[AnyArray], AnyArray]
+
+
+Judged = Literal["fp32", "fp16", "bf16", "int8"]
+"""What has a gate: the precisions of files, and bf16, in which an engine may compute a file in fp32."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Gate:
     loss: float = 0.005
 
 
-GATES: dict[Precision, Gate] = {
+GATES: dict[Judged, Gate] = {
     "fp32": Gate(0.9999, 0.9999, 1),
     "fp16": Gate(0.999, 0.99, 4),
+    "bf16": Gate(0.999, 0.99, 4),
     "int8": Gate(0.99, 0.9, 4),
 }
 """By precision. FP32 must give the same masks. Rounding moves borders, which counts more in a small lesion than in a
@@ -136,7 +141,7 @@ class LabelSummary:
 class Parity:
     """All samples, in order; ``engine`` ran the export, ``against`` the original."""
 
-    precision: Precision
+    precision: Judged
     engine: str
     cases: tuple[CaseParity, ...]
     against: str = "torch fp32"
@@ -232,9 +237,10 @@ class Parity:
         }
 
 
-REMEDIES: dict[Precision, str] = {
+REMEDIES: dict[Judged, str] = {
     "fp32": "Try another --opset, or another version of onnxruntime or torch.",
     "fp16": "Export with --precision fp32: this network needs more than 11 bits.",
+    "bf16": "Predict with --precision fp32: this network needs more than 8 bits.",
     "int8": "Give more and other scans with --calibrate, or export with --precision fp16.",
 }
 
@@ -260,16 +266,35 @@ class Original:
 
 
 def compare(
-    original: Original, model: Path, spec: ModelSpec, samples: Iterable[Sample], precision: Precision = "fp32"
+    original: Original,
+    model: Path,
+    spec: ModelSpec,
+    samples: Iterable[Sample],
+    precision: Judged = "fp32",
+    device: Device = "cpu",
+    computing: EnginePrecision | None = None,
 ) -> Parity:
-    """Run both on every sample, in inference's way: slices as they are, volumes by blended windows."""
-    backend = load_backend(model, "cpu")
+    """Run both on every sample, in inference's way: slices as they are, volumes by blended windows.
+
+    Args:
+        original: What it was made of.
+        model: The file.
+        spec: Its spec.
+        samples: To compare on.
+        precision: Whose gates are meant.
+        device: Engine that runs the file.
+        computing: Precision of that engine's arithmetic, None for its own choice.
+    """
+    backend = load_backend(model, device, precision=computing)
     cases = []
     for index, sample in enumerate(samples):
         before = original.logits(index, sample, spec)
         after = _logits(backend.run, sample.image, spec)
         cases.append(compare_case(sample, before, after, spec))
     engine = f"{backend.name} {backend.version} {backend.device}"
+    if computing is not None:
+        engine += f" {backend.precision}"
+    backend.close()
     return Parity(precision, engine, tuple(cases), original.name)
 
 

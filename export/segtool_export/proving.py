@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from segtool.errors import ModelError
+from segtool.backends.base import Precision as EnginePrecision
+from segtool.errors import DeviceError, MissingDependencyError, ModelError
 from segtool.spec import ModelSpec
 from segtool_export.cases import Sample
-from segtool_export.parity import Original, Parity, compare
+from segtool_export.parity import Judged, Original, Parity, compare
 from segtool_export.precision import Precision
 
 
@@ -42,6 +44,67 @@ class Proof:
 
     chosen: Tried
     tried: tuple[Tried, ...]
+
+
+@dataclass(frozen=True)
+class OnEngine:
+    """How a file that passed segments on an engine other than the one that it passed on.
+
+    Args:
+        engine: Such as ``openvino``.
+        computing: Precision of its arithmetic, as :meth:`segtool.spec.ModelSpec.is_proved` has it.
+        parity: What came of it.
+    """
+
+    engine: str
+    computing: str
+    parity: Parity
+
+    @property
+    def passed(self) -> bool:
+        """Whether `segtool predict` may use it unasked."""
+        return self.parity.failure() is None
+
+    def to_provenance(self) -> dict[str, Any]:
+        """What the model file says about it."""
+        row = {"engine": self.engine, "computing": self.computing, "passed": self.passed}
+        return row | {"parity": self.parity.to_provenance()}
+
+
+def prove_on_openvino(
+    original: Original, path: Path, spec: ModelSpec, samples: Sequence[Sample], precision: Precision
+) -> tuple[OnEngine, ...]:
+    """Whether OpenVINO may compute a file in less than FP32: one in FP32 in bf16, one in INT8 as it is.
+
+    Args:
+        original: What the file was made of.
+        path: The file, passed on ONNX Runtime.
+        spec: Of the model.
+        samples: To compare on; real ones.
+        precision: Of the file.
+
+    Returns:
+        Nothing where OpenVINO is not installed, where the processor has no bf16 for a file in FP32, or where OpenVINO
+        computes an INT8 file wrongly, which it finds by itself.
+    """
+    if precision == "fp16" or find_spec("openvino") is None:
+        return ()
+    from segtool.backends.openvino_engine import computes_bf16
+
+    ways: dict[str, EnginePrecision] = {"int8": "int8"} if precision == "int8" else {}
+    if computes_bf16():
+        ways = {"bf16" if precision == "fp32" else "int8+bf16": "bf16", **ways}
+    found: list[OnEngine] = []
+    for computing, asked in ways.items():
+        gates: Judged = "int8" if precision == "int8" else cast("Judged", computing)
+        try:
+            parity = compare(original, path, spec, samples, gates, "openvino", asked)
+        except (DeviceError, MissingDependencyError):
+            return tuple(found)
+        found.append(OnEngine("openvino", computing, parity))
+        if found[-1].passed:
+            break
+    return tuple(found)
 
 
 def prove(

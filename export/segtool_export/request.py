@@ -10,7 +10,7 @@ from segtool_export.exporting import PLAIN, Conversion, Exported, export_run
 from segtool_export.folds import ensemble_command, export_folds, export_home, fold_runs
 from segtool_export.from_onnx import export_onnx
 from segtool_export.parity import GATES
-from segtool_export.proving import Tried
+from segtool_export.proving import OnEngine, Tried
 from segtool_export.triton import write_repository
 
 OPSET = 17
@@ -166,7 +166,15 @@ def _lines(exported: Exported) -> list[str]:
                 f"        {name}: Dice to the reference {label.before:.4f} before, {label.after:.4f} after "
                 f"({label.referenced} samples; may lose {gate.loss})"
             )
+    lines += [_engine_line(one) for one in exported.also]
     return [*lines, f"done    {exported.path}"]
+
+
+def _engine_line(one: OnEngine) -> str:
+    lowest = min(label.together for label in one.parity.by_label().values())
+    failure = one.parity.failure()
+    outcome = "`segtool predict` takes it where it can" if failure is None else f"not taken unasked: {failure.reason}"
+    return f"also    {one.parity.engine}: mask Dice {lowest:.6f} over all cases, {outcome}"
 
 
 def _tried_line(tried: Tried, chosen: bool) -> str:

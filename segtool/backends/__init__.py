@@ -10,11 +10,11 @@ from segtool.backends.base import INPUT, Backend, EngineOptions, Precision, chec
 from segtool.backends.fixed_batch import FixedBatchBackend
 from segtool.backends.graph import Graph, read_graph
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
+from segtool.spec import ModelSpec
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[str, ...] = get_args(Device)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-_VOLUMES = 5  # axes of a batch of them: (N, C, D, H, W)
 
 
 def load_backend(
@@ -30,16 +30,16 @@ def load_backend(
 
     ``cpu`` and ``cuda`` are ONNX Runtime's. ``tensorrt`` is TensorRT itself where its Python package is installed,
     else ONNX Runtime's provider. ``auto`` takes CUDA where the engine and the machine have it, else the CPU, and says
-    why in the backend's ``why``. On a CPU it takes OpenVINO for volumes in fp32 where that is installed: it computes
-    the same, about twice as fast. Slices are as fast with ONNX Runtime, which loads sooner. Any other device is used
-    or refused.
+    why in the backend's ``why``. On a CPU it takes OpenVINO where that is installed, for files in fp32, and for those
+    in int8 that were proved on it; else ONNX Runtime. Any other device is used or refused.
 
     Args:
         model: An ``.onnx`` file.
         device: Where to run.
         threads: CPU threads of one call; None for one a core.
         calls: Calls that will be made at the same time, on a CPU.
-        precision: Refuse to compute in any other; None takes the file's own. bf16 is OpenVINO's of an fp32 file.
+        precision: Refuse to compute in any other; None takes the file's own, or bf16 where OpenVINO has it and the
+            export proved that masks stay.
         log: Told of what takes long.
 
     Raises:
@@ -87,27 +87,32 @@ def _load_any(model: Path, graph: Graph, options: EngineOptions) -> Backend:
 
 
 def _best_cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:
-    """OpenVINO for bf16, and for what it computes as ONNX Runtime does and faster; else whichever is there.
-
-    Where it is OpenVINO, ``why`` says for which reason.
-    """
+    """OpenVINO for bf16, and for what it computes as ONNX Runtime does and faster; else whichever is there."""
     if find_spec("openvino") is None:
         return _cpu(model, graph, options)
-    alone = find_spec("onnxruntime") is None
-    if alone or options.precision == "bf16":
+    if find_spec("onnxruntime") is None:
         backend = _openvino(model, graph, options)
-        backend.why = "onnxruntime is not installed" if alone else "openvino alone computes in bf16"
+        backend.why = "; ".join(filter(None, ("onnxruntime is not installed", backend.why)))
         return backend
-    if graph.precision != "fp32" or len(graph.inputs[INPUT]) != _VOLUMES:
+    if options.precision == "bf16":
+        return _openvino(model, graph, options)
+    if options.precision == "fp16" or not _openvino_is_meant(model, graph):
         return _cpu(model, graph, options)
     try:
-        backend = _openvino(model, graph, options)
-        backend.why = "openvino is the faster one for volumes in fp32"
-        return backend
-    except (MissingDependencyError, ModelError) as error:
+        return _openvino(model, graph, options)
+    except (MissingDependencyError, ModelError, DeviceError) as error:
         backend = _cpu(model, graph, options)
         backend.note = f"openvino is not used: {error}"
         return backend
+
+
+def _openvino_is_meant(model: Path, graph: Graph) -> bool:
+    """For files in fp32, and for those in int8 that their export proved on it."""
+    if graph.precision == "fp32":
+        return True
+    text = graph.metadata.get(ModelSpec.KEY)
+    spec = None if text is None else ModelSpec.from_json(text, str(model))
+    return spec is not None and any(spec.is_proved("openvino", computing) for computing in ("int8", "int8+bf16"))
 
 
 def _cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:

@@ -115,8 +115,8 @@ class OpenVinoBackend:
     """One compiled model and as many requests as calls are made at the same time.
 
     OpenVINO computes in bf16 wherever the processor has it, unless told otherwise; so it is told, and what it then
-    does is read back. For volumes it is compiled for the spec's window, which takes a third less memory than for any
-    extent; another extent compiles it once more.
+    does is read back. Left to choose, it takes bf16 where the export has proved that masks stay. For volumes it is
+    compiled for the spec's window, which takes a third less memory than for any extent; another compiles it once more.
     """
 
     name: ClassVar[str] = "openvino"
@@ -128,7 +128,13 @@ class OpenVinoBackend:
         self.why = self.note = ""
         self.xp: ModuleType = np
         core = the_core()
+        text = graph.metadata.get(ModelSpec.KEY)
+        spec = None if text is None else ModelSpec.from_json(text, str(model))
         asked = "bf16" if options.precision == "bf16" else "fp32"
+        if options.precision in (None, "int8") and spec is not None and computes_bf16():
+            computing = "int8+bf16" if graph.precision == "int8" else "bf16"
+            if spec.is_proved(self.name, computing):
+                asked, self.why = "bf16", f"{computing} as its export proved"
         if asked == "bf16" and not computes_bf16():
             raise DeviceError(
                 f"--precision bf16: this processor ({core.get_property('CPU', 'FULL_DEVICE_NAME')}) does not compute "
@@ -144,13 +150,13 @@ class OpenVinoBackend:
         if options.threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = options.threads * options.calls
         self._calls = options.calls
-        self._window = _window(graph)
+        self._window = None if spec is None else _window(spec, graph)
         self._lock = Lock()
         self._other: _Compiled | None = None
         try:
             self._model: Any = core.read_model(model)
-            without_joins(self._model)
             if asked == "bf16":
+                without_joins(self._model)
                 join_norms(self._model)
             fixed = self._model
             if self._window is not None:
@@ -215,10 +221,8 @@ def computes_bf16() -> bool:
     return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _window(graph: Graph) -> tuple[int, ...] | None:
-    """The shape ``(1, C, *patch)`` of what a 3D network is given, where its spec tells and its graph leaves it open."""
-    text = graph.metadata.get(ModelSpec.KEY)
-    if text is None or None not in graph.inputs[INPUT]:
+def _window(spec: ModelSpec, graph: Graph) -> tuple[int, ...] | None:
+    """The shape ``(1, C, *patch)`` of what a 3D network is given, where its graph leaves it open."""
+    if spec.input.rank != 3 or None not in graph.inputs[INPUT]:
         return None
-    spec = ModelSpec.from_json(text)
-    return (1, len(spec.channels), *spec.extent) if spec.input.rank == 3 else None
+    return (1, len(spec.channels), *spec.extent)

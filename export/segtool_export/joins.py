@@ -1,0 +1,92 @@
+"""Convolutions of joined feature maps, as behind every skip of a U-Net, as sums of one convolution a part.
+
+The sum is the same but for the order in which it is added up. In INT8 that matters: a concatenation of quantised maps
+has one scale for all its parts, which is wrong for some of them, and OpenVINO 2026.4 takes the first one's for both,
+so that its masks have nothing in common with the right ones. Parts that are never joined keep their own.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+
+_CHANNELS = 1
+
+
+def split_joins(model: ModelProto) -> int:
+    """Part the convolutions whose input is a concatenation of channels that nothing else reads; how many there were.
+
+    Args:
+        model: Its weights lie in it. Changed in place.
+    """
+    joins = {node.output[0]: node for node in model.graph.node if node.op_type == "Concat" and _axis(node) == _CHANNELS}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    channels = _channels(model)
+    parted: dict[str, NodeProto] = {}
+    for node in model.graph.node:
+        join = joins.get(node.input[0]) if node.op_type == "Conv" else None
+        if join is None or uses[node.input[0]] > 1 or node.input[1] not in weights:
+            continue
+        known = all(name in channels for name in join.input)
+        if known and sum(channels[name] for name in join.input) == weights[node.input[1]].dims[1]:
+            parted[node.output[0]] = join
+    gone = {join.output[0] for join in parted.values()}
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        join = parted.get(node.output[0]) if node.output else None
+        if join is not None:
+            nodes += _sum(node, join, [channels[name] for name in join.input], weights[node.input[1]], model)
+        elif not (node.output and node.output[0] in gone):
+            nodes.append(node)
+    gone_weights = {node.input[1] for node in model.graph.node if node.output and node.output[0] in parted}
+    gone_weights -= {name for node in nodes for name in node.input}
+    for name in sorted(gone_weights):
+        model.graph.initializer.remove(weights[name])
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return len(parted)
+
+
+def _sum(
+    convolution: NodeProto, join: NodeProto, channels: list[int], weights: TensorProto, model: ModelProto
+) -> Iterator[NodeProto]:
+    """One convolution a part, the first with the bias, and their sum; new weights go into the model."""
+    output, values = convolution.output[0], numpy_helper.to_array(weights)
+    ends = [0, *np.cumsum(channels)]
+    total = ""
+    for number, (part, (start, end)) in enumerate(zip(join.input, pairwise(ends), strict=True)):
+        own = numpy_helper.from_array(np.ascontiguousarray(values[:, start:end]), f"{weights.name}/{number}")
+        model.graph.initializer.append(own)
+        piece = NodeProto()
+        piece.CopyFrom(convolution)
+        piece.name = f"{convolution.name or output}/{number}"
+        bias = list(convolution.input[2:]) if number == 0 else []
+        piece.input[:] = [part, own.name, *bias]
+        piece.output[:] = [f"{output}/{number}"]
+        yield piece
+        if number:
+            last = number == len(channels) - 1
+            both = [total, piece.output[0]]
+            total = output if last else f"{output}/sum-{number}"
+            yield helper.make_node("Add", both, [total], f"{convolution.name or output}/sum-{number}")
+        else:
+            total = piece.output[0]
+
+
+def _axis(node: NodeProto) -> int:
+    return int(next(attribute.i for attribute in node.attribute if attribute.name == "axis"))
+
+
+def _channels(model: ModelProto) -> dict[str, int]:
+    """Of every tensor ``(N, C, *S)`` whose number of channels is known."""
+    graph = shape_inference.infer_shapes(model).graph
+    found = {}
+    for value in (*graph.value_info, *graph.input):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > _CHANNELS and dims[_CHANNELS].HasField("dim_value"):
+            found[value.name] = dims[_CHANNELS].dim_value
+    return found
