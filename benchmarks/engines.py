@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.common import save
-from benchmarks.export_matrix import OPSET, warmed_up, write_int8
-from segtool.atomic import write_text
-from segtool_export.onnx_file import smallest_extent, write_onnx
-from segtool_train.networks import get_network
-from segtool_train.networks.base import Interface
-from segtool_train.recipe import find_recipe, read_recipe
-from segtool_train.run_folder import RunFolder
+from benchmarks.export_matrix import write_int8
+from benchmarks.random_run import write_random_run
 
 RECIPES = ("cheng-unet", "cheng-resnet34", "brats3d-light")
 BATCHES = {"cheng-unet": "1,8", "cheng-resnet34": "1,8", "brats3d-light": "1"}
@@ -32,18 +26,8 @@ BATCHES = {"cheng-unet": "1,8", "cheng-resnet34": "1,8", "brats3d-light": "1"}
 
 def write_run(name: str, folder: Path) -> Path:
     """A run's folder with random weights, and the model files beside them; the folder."""
-    folder.mkdir()
-    recipe = read_recipe(find_recipe(name), {"network.pretrained": False} if "resnet" in name else {})
-    spec, rank = recipe.spec, recipe.spec.input.rank
-    torch.manual_seed(0)
-    network = get_network(recipe.network.name, recipe.network.options).build(Interface.of(spec))
-    network = warmed_up(network, len(spec.channels), smallest_extent(spec), rank)
-    run = RunFolder(folder)
-    write_text(run.recipe_file, recipe.to_toml())
-    run.write_best(network.state_dict(), spec)
-    write_onnx(network, spec, folder / f"{name}.onnx", OPSET)
-    extent = spec.extent
-    images = np.random.default_rng(2).normal(0.5, 2, (3, len(spec.channels), *extent)).astype(np.float32)
+    spec = write_random_run(name, folder, f"{name}.onnx")
+    images = np.random.default_rng(2).normal(0.5, 2, (3, len(spec.channels), *spec.extent)).astype(np.float32)
     write_int8(folder / f"{name}.onnx", spec, images, folder / f"{name}-int8.onnx")
     return folder
 

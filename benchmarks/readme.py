@@ -94,19 +94,29 @@ def speed(_: dict[str, Any]) -> str:
 
 
 def whole_case(result: dict[str, Any]) -> str:
-    """One BraTS-like case by every tool."""
+    """One BraTS-like case by every tool, a table a network."""
+    return "\n".join(one_network(name, one) for name, one in result["networks"].items())
+
+
+def one_network(name: str, result: dict[str, Any]) -> str:
+    """The contenders with one network, and the machine they ran on."""
+    network, found = result["network"], result["versions"]
+    weights = ", random weights" if network.get("weights") == "random" else ""
     lines = [
-        "| tool, the same network and windows | s a case | peak memory | times as fast as the first "
-        "| Dice of the masks to the first |",
-        "|---|---|---|---|---|",
+        f"**{name}** (`{network['spec']}`{weights}, windows of {'x'.join(map(str, network['patch']))}):",
+        "",
+        "| tool, the same network and windows | s a case | of them in the network | peak memory "
+        "| times as fast as the first | Dice of the masks to the first |",
+        "|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {row['what']} | {row['seconds']['median']:.1f} | {row['peak_mb']:.0f} MB | {row['times_the_first']:.2f} "
-        f"| {row['dice_to_first']:.4f} |"
-        for row in result["rows"].values()
-    ]
-    found = result["versions"]
-    names = ", ".join(f"{name} {found[name]}" for name in ("nnunetv2", "monai", "torch", "openvino", "onnxruntime"))
+    for row in result["rows"].values():
+        inside, dice = row.get("network_s"), row["dice_to_first"]
+        lines.append(
+            f"| {row['what']} | {row['seconds']['median']:.1f} | {'' if inside is None else f'{inside:.1f}'} "
+            f"| {row['peak_mb']:.0f} MB | {row['times_the_first']:.2f} | {'' if dice is None else f'{dice:.4f}'} |"
+        )
+    tools = [tool for tool in ("nnunetv2", "monai", "torch", "openvino", "onnxruntime") if tool in found]
+    names = ", ".join(f"{tool} {found[tool]}" for tool in tools)
     machine = result["machine"]
     return "\n".join([*lines, "", f"{machine['cores']} cores of {machine['processor']}, medians; {names}."]) + "\n"
 
@@ -197,8 +207,23 @@ def coco_overlap(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def codecs(result: dict[str, Any]) -> str:
+    """Reading and writing beside other libraries."""
+    lines = ["| read or written | segtool | beside it, and how many times as long |", "|---|---|---|"]
+    for row in result["rows"]:
+        seconds = {side: values["median"] for side, values in row["seconds"].items()}
+        own = seconds.pop("segtool")
+        others = ", ".join(f"{side} {other * 1000:.0f} ms ({other / own:.2f})" for side, other in seconds.items())
+        lines.append(f"| {row['what']} | {own * 1000:.0f} ms | {others} |")
+    machine, found = result["machine"], result["versions"]
+    names = ", ".join(f"{name} {version}" for name, version in found.items() if name not in ("segtool", "numpy"))
+    lines += ["", f"{machine['cores']} cores of {machine['processor']}, medians, all sides in turn; {names}."]
+    return "\n".join(lines) + "\n"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundled_model": bundled_model,
+    "codecs": codecs,
     "coco_overlap": coco_overlap,
     "systems": systems,
     "sweep": sweep,

@@ -1,7 +1,9 @@
 """A whole BraTS-like case, from four NIfTI files to a label map, by nnU-Net, MONAI and segtool with one network.
 
-Run: ``python -m benchmarks.whole_case RUN CASE`` with a 3D run of ``segtool train`` and a folder of one case, in an
-environment that holds ``segtool[cpu,openvino,export]`` and nnunetv2; whatever is not installed is left out.
+Run: ``python -m benchmarks.whole_case RUN CASE --name light`` with a 3D run of ``segtool train`` and a folder of one
+case, in an environment that holds ``segtool[cpu,openvino,export]`` and nnunetv2; whatever is not installed is left out.
+Where no run is at hand, ``python -m benchmarks.whole_case CASE --random RECIPE --name wide`` gives the recipe's network
+random weights. The result keeps the other networks that were measured before.
 
 Every contender has a process of its own and keeps its network loaded, but segtool, whose command loads the model
 anew for each case. They take turns. All use the same weights, windows of the same size and overlap, Gaussian
@@ -11,6 +13,7 @@ makes torch on a CPU up to twice as fast and which no tool sets by itself.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -19,183 +22,144 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.common import machine, save, spread, versions
+from benchmarks.common import RESULTS, machine, save, spread, versions
+from segtool.backends import Device
+from segtool.backends.base import Precision
 from segtool.bench.memory import peak_mb
+from segtool.bench.rows import Row
 from segtool.bench.run import agreement
 from segtool.bench.worker import own_stdout
+from segtool.machine import cores
 from segtool.model_file import read_spec
 from segtool.scan import scan
 from segtool.scores import Structure
-from segtool.spec import ModelSpec
 
 KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1)}
-CONTENDERS = {
-    "nnunet": "nnU-Net, nnUNetPredictor.predict_from_files_sequential, tile_step_size 0.5, no mirroring",
-    "nnunet-malloc": "the same, with glibc's allocator set",
-    "monai": "MONAI, sliding_window_inference on the whole volume, overlap 0.5, gaussian",
-    "monai-crop": "MONAI, cropped to the foreground first",
-    "monai-crop-bf16": "MONAI, cropped first, autocast to bf16",
-    "monai-crop-bf16-malloc": "the same, with glibc's allocator set",
-    "segtool-cpu": "segtool predict --device cpu (ONNX Runtime, fp32)",
-    "segtool-openvino": "segtool predict, as it chooses by itself for volumes (OpenVINO, fp32)",
-    "segtool-openvino-bf16": "segtool predict --precision bf16 (OpenVINO)",
-}
-NEEDS = {"nnunet": "nnunetv2", "monai": "monai", "segtool-openvino": "openvino"}
+MODEL = "model.onnx"
+Stages = dict[str, float]
 
 
-def files_of(case: Path, spec: ModelSpec) -> list[Path]:
-    """The case's files in the order of the model's channels, as segtool finds them."""
-    (found,) = scan([case], spec).cases
-    return [found.channels[name].path for name in spec.channel_names]
+@dataclass(frozen=True)
+class Contender:
+    """One way to segment a case.
+
+    Args:
+        what: For the table.
+        command: What is called, with its settings.
+        package: It needs this one.
+        build: From a row with model and threads, the case's folder and an output folder to a function that segments
+            the case once and gives its seconds by stage, of which ``infer`` is the network.
+        malloc: Set glibc's allocator.
+    """
+
+    what: str
+    command: str
+    package: str
+    build: Callable[[Row, Path, Path], Callable[[], Stages]]
+    malloc: bool = False
 
 
-def network(run: Path) -> Any:  # noqa: ANN401 - a torch module
-    """The run's trained network in torch."""
-    from segtool_export.weights import RunWeights
-
-    return RunWeights.at(run).network().eval()
-
-
-def nnunet(run: Path, files: list[Path], spec: ModelSpec, out: Path) -> Callable[[], None]:
+def nnunet(row: Row, case: Path, out: Path) -> Callable[[], Stages]:
     """nnU-Net's predictor around the run's network."""
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    from segtool_export.peers_nnunet import NnunetPeer
 
-    assert spec.input.rank == 3
-    channels = len(files)
-    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": "bench", "preprocessor_name": "DefaultPreprocessor", "batch_size": 1,
-        "patch_size": list(spec.input.patch), "spacing": [1.0, 1.0, 1.0], "batch_dice": False,
-        "median_image_size_in_voxels": [155, 240, 240],
-        "normalization_schemes": ["ZScoreNormalization"] * channels, "use_mask_for_norm": [True] * channels,
-        "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": resampling,
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg_kwargs": resampling | {"is_seg": True, "order": 1},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": resampling | {"order": 1},
-        "architecture": {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []},
-    }  # fmt: skip
-    plans = PlansManager({
-        "dataset_name": "bench", "plans_name": "bench", "image_reader_writer": "NibabelIOWithReorient",
-        # It reads (z, y, x); the network was trained on (x, y, z).
-        "transpose_forward": [2, 1, 0], "transpose_backward": [2, 1, 0], "label_manager": "LabelManager",
-        "experiment_planner_used": "bench", "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": [155, 240, 240],
-        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(channels)},
-        "configurations": {"3d_fullres": configuration},
-    })  # fmt: skip
-    dataset = {
-        "channel_names": {str(i): name for i, name in enumerate(spec.channel_names)},
-        "labels": {"background": 0, **{label.name: label.value for label in spec.labels}},
-        "file_ending": ".nii.gz",
-    }
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    predictor = nnUNetPredictor(tile_step_size=0.5, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-    module = network(run)
-    predictor.manual_initialization(
-        module, plans, plans.get_configuration("3d_fullres"), [module.state_dict()], dataset, "none", None
-    )
-    names = [str(file) for file in files]
-
-    def segment() -> None:
-        # Its file name is that of the case without suffix.
-        predictor.predict_from_files_sequential([names], [str(out / "case")], overwrite=True)
-
-    return segment
+    return by_peer(NnunetPeer(row), case, out)
 
 
-def monai(
-    run: Path, files: list[Path], spec: ModelSpec, out: Path, *, crop: bool = False, half: bool = False
-) -> Callable[[], None]:
+def monai(*, crop: bool = False, half: bool = False) -> Callable[[Row, Path, Path], Callable[[], Stages]]:
     """MONAI's transforms and sliding window around the run's network."""
-    import nibabel
-    import torch
-    from monai import transforms
-    from monai.inferers.utils import sliding_window_inference
 
-    # Neither package types what is used here.
-    t: Any = transforms
-    nifti: Any = nibabel
-    assert spec.input.rank == 3
-    patch, overlap = spec.input.patch, spec.input.overlap
-    module = network(run)
-    names = [str(file) for file in files]
-    read = t.Compose([
-        t.LoadImage(reader="NibabelReader", ensure_channel_first=True),
-        t.Orientation(spec.input.orientation, labels=None),
-    ])  # fmt: skip
-    normalise = t.NormalizeIntensity(nonzero=True, channel_wise=True)
-    foreground = t.CropForeground(select_fn=lambda x: (x != 0).any(0, keepdim=True), return_coords=True)
+    def build(row: Row, case: Path, out: Path) -> Callable[[], Stages]:
+        from segtool_export.peers_monai import MonaiPeer
 
-    def segment() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            image = torch.cat([read(name) for name in names])
-            start, end = [0, 0, 0], list(image.shape[1:])
-            if crop:
-                _, start, end = foreground(image)
-            box = tuple(slice(int(a), int(b)) for a, b in zip(start, end, strict=True))
-            tensor = normalise(image[(slice(None), *box)])[None]
-            logits = sliding_window_inference(tensor.as_tensor(), patch, 1, module, overlap=overlap, mode="gaussian")
-            whole = torch.zeros(image.shape[1:], dtype=torch.uint8)
-            whole[box] = logits[0].argmax(0).to(torch.uint8)
-            labels = image[:1].clone()
-            labels[0] = whole
-            back = t.Orientation(as_closest_canonical=False, axcodes=original_axes, labels=None)(labels)
-            saved = nifti.Nifti1Image(np.asarray(back[0], np.uint8), affine)
-            nifti.save(saved, out / "case.nii.gz")
+        return by_peer(MonaiPeer(row, mixed=half, crop=crop), case, out)
 
-    first = nifti.load(names[0])
-    affine = first.affine
-    original_axes = "".join(nifti.aff2axcodes(affine))
+    return build
+
+
+def by_peer(peer: Any, case: Path, out: Path) -> Callable[[], Stages]:  # noqa: ANN401 - a Backend that is SegmentsCases
+    """As ``segtool bench --compare`` has it segment cases."""
+    (source,) = scan([case], peer.spec).cases
+
+    def segment() -> Stages:
+        before = peer.network_s
+        peer.segment(source, out / "case.nii.gz")
+        return {"infer": peer.network_s - before}
+
     return segment
 
 
-def segtool(run: Path, case: Path, out: Path, device: str, precision: str | None) -> Callable[[], None]:
+def segtool(device: Device, precision: Precision | None = None) -> Callable[[Row, Path, Path], Callable[[], Stages]]:
     """``segtool predict`` as the Python interface runs it; the model is loaded each time."""
-    from segtool.pipeline import PredictOptions, predict_folder
 
-    def segment() -> None:
-        report = predict_folder(
-            [case],
-            PredictOptions(model=run / "model.onnx", output=out, device=device, precision=precision),  # type: ignore[arg-type]
-        )
-        assert not report.failures, report.failures
+    def build(row: Row, case: Path, out: Path) -> Callable[[], Stages]:
+        from segtool.pipeline import PredictOptions, predict_folder
 
-    return segment
+        def segment() -> Stages:
+            options = PredictOptions(model=row.model, output=out, device=device, precision=precision)
+            report = predict_folder([case], options)
+            assert not report.failures, report.failures
+            return {**report.setup_seconds, **report.stage_seconds}
+
+        return segment
+
+    return build
 
 
-def build(name: str, run: Path, case: Path, out: Path) -> Callable[[], None]:
-    """A function that segments the case once."""
-    spec = read_spec(run / "model.onnx")
-    if name == "nnunet":
-        return nnunet(run, files_of(case, spec), spec, out)
-    if name.startswith("monai"):
-        return monai(run, files_of(case, spec), spec, out, crop="crop" in name, half="bf16" in name)
-    device = "cpu" if name == "segtool-cpu" else "openvino"
-    return segtool(run, case, out, device, "bf16" if "bf16" in name else None)
+PREDICTOR = "nnUNetPredictor(tile_step_size=0.5, use_mirroring=False).predict_from_files_sequential(files)"
+SLIDING = "sliding_window_inference({}, patch, sw_batch_size=1, network, overlap=0.5, mode='gaussian')"
+PREDICT = f"segtool predict CASE -m {MODEL} --output OUT"
+CONTENDERS = {
+    "nnunet": Contender(
+        "nnU-Net, nnUNetPredictor.predict_from_files_sequential, tile_step_size 0.5, no mirroring",
+        PREDICTOR, "nnunetv2", nnunet,
+    ),
+    "nnunet-malloc": Contender("the same, with glibc's allocator set", PREDICTOR, "nnunetv2", nnunet, malloc=True),
+    "monai": Contender(
+        "MONAI, sliding_window_inference on the whole volume, overlap 0.5, gaussian",
+        SLIDING.format("volume"), "monai", monai(),
+    ),
+    "monai-crop": Contender(
+        "MONAI, cropped to the foreground first", SLIDING.format("CropForeground()(volume)"), "monai", monai(crop=True)
+    ),
+    "monai-crop-bf16": Contender(
+        "MONAI, cropped first, autocast to bf16",
+        f"torch.autocast('cpu', bfloat16): {SLIDING.format('CropForeground()(volume)')}",
+        "monai", monai(crop=True, half=True),
+    ),
+    "monai-crop-bf16-malloc": Contender(
+        "the same, with glibc's allocator set",
+        f"torch.autocast('cpu', bfloat16): {SLIDING.format('CropForeground()(volume)')}",
+        "monai", monai(crop=True, half=True), malloc=True,
+    ),
+    "segtool-cpu": Contender(
+        "segtool predict --device cpu (ONNX Runtime, fp32)", f"{PREDICT} --device cpu", "onnxruntime", segtool("cpu")
+    ),
+    "segtool-openvino": Contender(
+        "segtool predict, as it chooses by itself for volumes (OpenVINO, fp32)", f"{PREDICT} --device openvino",
+        "openvino", segtool("openvino"),
+    ),
+    "segtool-openvino-bf16": Contender(
+        "segtool predict --precision bf16 (OpenVINO)", f"{PREDICT} --device openvino --precision bf16",
+        "openvino", segtool("openvino", "bf16"),
+    ),
+}  # fmt: skip
 
 
 def serve(name: str, run: Path, case: Path, out: Path) -> None:
     """A contender's process: segments once for every line it reads."""
     channel = own_stdout()
-    segment = build(name, run, case, out)
+    segment = CONTENDERS[name].build(Row(run / MODEL, "cpu", None, 1, cores(), name), case, out)
     for _ in sys.stdin:
         start = time.perf_counter()
-        segment()
-        channel.write(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": peak_mb()}) + "\n")
-
-
-def installed(name: str) -> bool:
-    """Whether what a contender needs is here."""
-    return all(find_spec(package) is not None for key, package in NEEDS.items() if name.startswith(key))
+        stages = segment()
+        seconds = time.perf_counter() - start
+        channel.write(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "stages": stages}) + "\n")
 
 
 def label_map(folder: Path) -> Path:
@@ -209,13 +173,13 @@ def measure(run: Path, case: Path, names: list[str], rounds: int, top: Path) -> 
     processes = {}
     for name in names:
         (top / name).mkdir()
-        environment = os.environ | (KEEPS_MEMORY if name.endswith("malloc") else {})
+        environment = os.environ | (KEEPS_MEMORY if CONTENDERS[name].malloc else {})
         command = [sys.executable, "-m", "benchmarks.whole_case", str(run), str(case), "--child", name, str(top / name)]
         processes[name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
             stderr=(top / f"{name}.log").open("w"),
         )  # fmt: skip
-    answers: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name, process in processes.items():
             assert process.stdin is not None and process.stdout is not None
@@ -231,20 +195,75 @@ def measure(run: Path, case: Path, names: list[str], rounds: int, top: Path) -> 
             print(f"round {turn}  {name:24} {answers[name][-1]['seconds']:7.2f} s", flush=True)
     for process in processes.values():
         process.communicate()
-    return {
-        name: {
-            "seconds": spread([one["seconds"] for one in found[1:]]),
-            "peak_mb": max(one["peak_mb"] for one in found),
-        }
-        for name, found in answers.items()
+    return {name: row_of(name, found) for name, found in answers.items()}
+
+
+def row_of(name: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a contender's rounds came to; ``stages`` are those of the last."""
+    counted = answers[1:]
+    row = {
+        "what": CONTENDERS[name].what,
+        "command": CONTENDERS[name].command,
+        "seconds": spread([one["seconds"] for one in counted]),
+        "network_s": statistics.median(one["stages"]["infer"] for one in counted),
+        "peak_mb": max(one["peak_mb"] for one in answers),
     }
+    return row | ({"stages": counted[-1]["stages"]} if name.startswith("segtool") else {})
+
+
+def compare(rows: dict[str, dict[str, Any]], run: Path, top: Path) -> None:
+    """Add to every row how it stands to the first, and print it."""
+    structures = tuple(Structure(one.name, (one.value,), (one.value,)) for one in read_spec(run / MODEL).labels)
+    first = next(iter(rows))
+    for name, row in rows.items():
+        dice = agreement(label_map(top / name), label_map(top / first), structures)
+        row["dice_to_first"] = None if math.isnan(dice) else dice
+        row["times_the_first"] = rows[first]["seconds"]["median"] / row["seconds"]["median"]
+        print(
+            f"{name:24} {row['seconds']['median']:7.2f} s, network {row['network_s']:7.2f} s  "
+            f"{row['peak_mb']:6.0f} MB  {row['times_the_first']:5.2f}x  mask Dice {dice:.4f}"
+        )
+
+
+def contest(run: Path, case: Path, names: list[str], rounds: int, weights: str) -> dict[str, Any]:
+    """All that is measured of one network."""
+    spec = read_spec(run / MODEL)
+    assert spec.input.rank == 3
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(run, case, names, rounds, Path(folder))
+        compare(rows, run, Path(folder))
+    return {
+        "what": "one case of four NIfTI files to a label map, the same 3D network; seconds of whole cases in turn",
+        "machine": machine(),
+        "versions": versions("segtool", "torch", "nnunetv2", "monai", "onnxruntime", "openvino", "nibabel"),
+        "network": {
+            "spec": spec.name,
+            "patch": list(spec.input.patch),
+            "channels": list(spec.channel_names),
+            "weights": weights,
+            "model_mb": (run / MODEL).stat().st_size / 1e6,
+        },
+        "malloc": KEEPS_MEMORY,
+        "rounds": rounds,
+        "median_of": statistics.median.__name__,
+        "rows": rows,
+    }
+
+
+def keep(name: str, result: dict[str, Any]) -> Path:
+    """Write the network's result beside those of the other networks."""
+    file = RESULTS / "whole_case.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return save("whole_case", {"networks": {**earlier.get("networks", {}), name: result}})
 
 
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("case", type=Path)
+    parser.add_argument("--name", default="light", help="what the result calls the network")
+    parser.add_argument("--random", metavar="RECIPE", help="in place of RUN: a recipe's network with random weights")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="contenders, with commas between")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -252,34 +271,19 @@ def main() -> None:
     if asked.child:
         serve(asked.child[0], asked.run, asked.case, Path(asked.child[1]))
         return
-    names = [name for name in (asked.only.split(",") if asked.only else CONTENDERS) if installed(name)]
-    spec = read_spec(asked.run / "model.onnx")
-    assert spec.input.rank == 3
-    patch = spec.input.patch
+    if (asked.run is None) == (asked.random is None):
+        parser.error("give RUN and CASE, or CASE and --random RECIPE")
+    wanted = asked.only.split(",") if asked.only else CONTENDERS
+    names = [name for name in wanted if find_spec(CONTENDERS[name].package) is not None]
     with tempfile.TemporaryDirectory() as folder:
-        top = Path(folder)
-        found = measure(asked.run, asked.case, names, asked.rounds, top)
-        structures = tuple(Structure(label.name, (label.value,), (label.value,)) for label in spec.labels)
-        for name in names:
-            found[name]["dice_to_first"] = agreement(label_map(top / name), label_map(top / names[0]), structures)
-    for name, one in found.items():
-        one["what"] = CONTENDERS[name]
-        one["times_the_first"] = found[names[0]]["seconds"]["median"] / one["seconds"]["median"]
-        print(
-            f"{name:24} {one['seconds']['median']:7.2f} s  {one['peak_mb']:6.0f} MB  "
-            f"{one['times_the_first']:5.2f}x  mask Dice {one['dice_to_first']:.4f}"
-        )
-    result = {
-        "what": "one case of four NIfTI files to a label map, the same 3D network; seconds of whole cases in turn",
-        "machine": machine(),
-        "versions": versions("segtool", "torch", "nnunetv2", "monai", "onnxruntime", "openvino", "nibabel"),
-        "network": {"spec": spec.name, "patch": list(patch), "channels": list(spec.channel_names)},
-        "malloc": KEEPS_MEMORY,
-        "rounds": asked.rounds,
-        "median_of": statistics.median.__name__,
-        "rows": found,
-    }
-    print(save("whole_case", result))
+        run, weights = asked.run, "trained"
+        if asked.random is not None:
+            from benchmarks.random_run import write_random_run
+
+            run, weights = Path(folder) / "run", "random"
+            write_random_run(asked.random, run)
+        result = contest(run, asked.case, names, asked.rounds, weights)
+    print(keep(asked.name, result))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.report import Report
 from segtool.resample import on_host
 from segtool.scan import ScanOptions
-from segtool.sliding_window import Windows
+from segtool.sliding_window import Windows, window_extent
 from segtool.spec import ModelSpec
 
 PathLike = str | Path
@@ -69,9 +69,9 @@ class Model:
         cut = thresholds_for(self.spec, threshold)
         if self.spec.input.rank == 3:
             volume = WindowedCase(case, self.spec)
-            box = self.spec.input
             whole = VolumeAssembler(volume, self.spec, cut)
-            windows = Windows(volume.tensor, box.patch, box.overlap)
+            extent = window_extent(volume.tensor.shape[1:], self.spec)
+            windows = Windows(volume.tensor, extent, self.spec.input.overlap)
             for slab in windows.slabs(self.backend.run, xp=self.backend.xp, background=background_logits(self.spec)):
                 whole.add(slab.logits)
             return whole.finish()[0]

@@ -72,16 +72,23 @@ def _read(source: Source) -> Image:
     return get_format(source.format).read_image(source)
 
 
-def _named_channels(source: CaseSource, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
+def bind_channels(source: CaseSource, spec: ModelSpec) -> tuple[Source, ...]:
+    """Where each channel of the model lies, found by its name.
+
+    Raises:
+        MissingChannelError: The case has none of that name.
+    """
     bound = [_find(channel, tuple(source.channels)) for channel in spec.channels]
     missing = [c.name for c, name in zip(spec.channels, bound, strict=True) if name is None]
     if missing:
         raise _missing(f"case {source.name!r}", missing, source.channels)
+    return tuple(source.channels[name] for name in bound if name is not None)
+
+
+def _named_channels(source: CaseSource, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
     images: dict[tuple[object, ...], Image] = {}
     channels = []
-    for wanted, name in zip(spec.channels, bound, strict=True):
-        assert name is not None
-        part = source.channels[name]
+    for wanted, part in zip(spec.channels, bind_channels(source, spec), strict=True):
         file = (part.format, part.paths, part.dataset)
         if file not in images:
             images[file] = _read(Source(*file))

@@ -23,6 +23,7 @@ from segtool.version import __version__
 __all__ = ["DEFAULT_OUTPUT", "PredictOptions", "Progress", "predict_folder"]
 
 _ENGINES_FED = 4  # engine threads that one reading and one writing thread keep busy, with room to spare
+_CUT = "cases are cut into windows, where the model would take them whole: a TensorRT engine has one extent"
 _GPU_ENGINES = 2  # one copies its batch to the GPU or its logits back while the other's are computed
 
 
@@ -57,12 +58,13 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     before_load = time.perf_counter()
     backend, engines = _load_engine(models, options, progress.on_wait)
     load_s = time.perf_counter() - before_load
+    windowed = spec.in_windows() if "tensorrt" in backend.name else spec  # its engines take one extent
     progress.on_start(models, backend, found)
     run = CaseFinisher(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
     stages = Stages(
         backend,
-        spec,
+        windowed,
         StageOptions(
             threshold=thresholds,
             batch=options.batch or BATCH[backend.device],
@@ -94,7 +96,12 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             engine=f"{backend.name} {backend.version}",
             precision=backend.precision,
             options=settings,
-            notes=(*models.notes, *([backend.note] if backend.note else []), *_notes(found, interrupted)),
+            notes=(
+                *models.notes,
+                *([backend.note] if backend.note else []),
+                *([_CUT] if windowed is not spec else []),
+                *_notes(found, interrupted),
+            ),
             patients=options.patients,
             setup_seconds={"find cases": scan_s, "load model": load_s},
         )

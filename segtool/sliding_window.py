@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segtool.resample import array_module
+from segtool.spec import ModelSpec
+
 AnyArray = npt.NDArray[Any]
 Window = tuple[slice, ...]
 
@@ -25,6 +28,14 @@ def window_starts(size: int, patch: int, overlap: float) -> list[int]:
     step = max(1.0, patch * (1 - overlap))
     steps = int(np.ceil((size - patch) / step))
     return [round(i * (size - patch) / steps) for i in range(steps + 1)]
+
+
+def window_extent(shape: Sequence[int], spec: ModelSpec) -> tuple[int, ...]:
+    """Extent of the windows over a tensor ``(C, *shape)``: the spec's patch, or all of a case that it serves whole."""
+    assert spec.input.rank == 3
+    whole = tuple(-(-n // spec.divisor) * spec.divisor for n in shape)
+    limit = spec.input.whole_case_voxels
+    return whole if limit is not None and math.prod(whole) <= limit else spec.input.patch
 
 
 def gaussian(patch: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -102,6 +113,19 @@ class Windows:
                 not asked about them. None asks it about all.
         """
         source = xp.asarray(self._padded)
+        if self.count == 1:
+            return self._one_window(source, run, on_window, background)
+        return self._blended(source, run, batch, on_window, background)
+
+    def _blended(
+        self,
+        source: AnyArray,
+        run: Callable[[AnyArray], AnyArray],
+        batch: int,
+        on_window: Callable[[int, int], None] | None,
+        background: npt.NDArray[np.float32] | None,
+    ) -> Iterator[Slab]:
+        xp = array_module(source)
         weights = xp.asarray(gaussian(self._patch))
         along, *across = (xp.asarray(sums) for sums in self._weight_sums())
         plane_sums = _outer(across, xp)
@@ -140,6 +164,26 @@ class Windows:
                 yield Slab(first - self._before[0], blended[(slice(None), slice(None), *inner)])
             if following < end:
                 _shift(total, following - start)
+
+    def _one_window(
+        self,
+        source: AnyArray,
+        run: Callable[[AnyArray], AnyArray],
+        on_window: Callable[[int, int], None] | None,
+        background: npt.NDArray[np.float32] | None,
+    ) -> Iterator[Slab]:
+        """Nothing to blend: what the network answers is the result."""
+        xp = array_module(source)
+        if background is None or not _is_blank(source):
+            logits = run(source[None])[0]
+        else:
+            values = xp.asarray(background).reshape(-1, *[1] * len(self._patch))
+            logits = xp.broadcast_to(values, (len(background), *source.shape[1:]))
+        if on_window is not None:
+            on_window(1, 1)
+        inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
+        for first, last in self._pieces(0, source.shape[1]):
+            yield Slab(first - self._before[0], logits[(slice(None), slice(first, last), *inner)].copy())
 
     def _window(self, start: int, corner: Sequence[int]) -> Window:
         return tuple(slice(s, s + p) for s, p in zip((start, *corner), self._patch, strict=True))

@@ -21,12 +21,13 @@ from pydantic import (
 from segtool.errors import ModelError
 from segtool.geometry import ORIENTATIONS
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised when an older segtool would misread a newer spec.
 
 A spec is written with the lowest schema that can say what it says, so that models which use nothing new run on
 older installations too. Schema 2 has thresholds and post-processing by label, test-time flips, and for 2D models the
 crop to what is not 0 and statistics of whole volumes: a reader of schema 1 would give other labels without a word.
+Schema 3 has cases that are one window.
 """
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]
@@ -136,6 +137,11 @@ class VolumeSpec(_Frozen):
     """Input of a 3D model: reorient, crop to the non-zero box, normalise, resample, then windows of ``patch``.
 
     ``spacing_mm`` None keeps the scan's own spacing. ``overlap`` is the share of a patch that neighbours share.
+
+    ``whole_case_voxels`` makes a case of at most that many voxels one window, whatever the patch, each axis filled up
+    to what the network divides by. It is for networks whose answer does not hang on the window's extent: batch norm,
+    or instance norm trained on whole cases. One of batch norm then answers nearly the same, several times as fast,
+    since no voxel is seen twice. None cuts every case into windows.
     """
 
     rank: Literal[3] = 3
@@ -144,6 +150,9 @@ class VolumeSpec(_Frozen):
     orientation: str = "RAS"
     spacing_mm: tuple[float, float, float] | None = None
     crop_to_nonzero: bool = True
+    whole_case_voxels: Annotated[int, Field(ge=1)] | None = None
+
+    _LATER: ClassVar[tuple[str, ...]] = ("whole_case_voxels",)
 
     @field_validator("orientation")
     @classmethod
@@ -249,6 +258,8 @@ class ModelSpec(_Frozen):
     @property
     def schema_version(self) -> int:
         """The lowest schema that can say what this spec says, see :data:`SCHEMA`."""
+        if self.input.rank == 3 and self.input.whole_case_voxels is not None:
+            return 3
         newer = (
             self.test_time_flips
             or self.postprocess.labels
@@ -257,6 +268,12 @@ class ModelSpec(_Frozen):
             or (self.input.rank == 2 and self.input.crop_to_nonzero)
         )
         return 2 if newer else 1
+
+    def in_windows(self) -> "ModelSpec":
+        """The same without whole cases, for engines that take one extent; itself where there are none."""
+        if self.input.rank == 2 or self.input.whole_case_voxels is None:
+            return self
+        return self.model_copy(update={"input": self.input.model_copy(update={"whole_case_voxels": None})})
 
     @property
     def thresholds(self) -> tuple[float, ...]:

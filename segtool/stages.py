@@ -26,7 +26,7 @@ from segtool.overlap import ByteBudget, ByteQueue, Stopped
 from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler, background_logits
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.resample import on_host
-from segtool.sliding_window import Windows
+from segtool.sliding_window import Windows, window_extent
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
@@ -283,7 +283,8 @@ class Stages:
             self._on_units(done - before)
             before = done
 
-        windows = Windows(item.tensor, self._spec.input.patch, self._spec.input.overlap)
+        extent = window_extent(item.tensor.shape[1:], self._spec)
+        windows = Windows(item.tensor, extent, self._spec.input.overlap)
         # One answer was announced when the input was put.
         with item.job.lock:
             item.job.waiting_for += windows.slab_count - 1

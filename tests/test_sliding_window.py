@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import volume_spec
 
-from segtool.sliding_window import Windows, gaussian, slide, window_starts
+from segtool.sliding_window import Windows, gaussian, slide, window_extent, window_starts
+from segtool.spec import ModelSpec, VolumeSpec
 
 extents = st.tuples(*[st.integers(1, 20)] * 3)
 patches = st.tuples(*[st.integers(1, 12)] * 3)
@@ -91,3 +93,37 @@ def test_the_network_is_not_asked_about_windows_of_one_value() -> None:
     assert (windows.count, sum(asked)) == (3, 1)
     np.testing.assert_allclose(slab.logits[:, :, :16], np.array([7, -7]).reshape(2, 1, 1) * np.ones((2, 8, 16)))
     assert (slab.logits[:, :, 16:] == 0).all()
+
+
+def whole_spec(voxels: int | None) -> ModelSpec:
+    """Patches of 16, or one window of a case of up to so many voxels, whose axes divide by 4."""
+    box = VolumeSpec(patch=(16, 16, 16), crop_to_nonzero=False, whole_case_voxels=voxels)
+    return volume_spec(input=box, divisor=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "voxels", "extent"),
+    [
+        ((20, 21, 9), None, (16, 16, 16)),
+        ((20, 21, 9), 20 * 24 * 12, (20, 24, 12)),
+        ((20, 21, 9), 20 * 24 * 12 - 1, (16, 16, 16)),
+        ((3, 40, 8), 10**6, (4, 40, 8)),
+    ],
+)
+def test_a_case_is_one_window_as_far_as_its_spec_says(
+    shape: tuple[int, ...], voxels: int | None, extent: tuple[int, ...]
+) -> None:
+    assert window_extent(shape, whole_spec(voxels)) == extent
+    assert window_extent(shape, whole_spec(voxels).in_windows()) == (16, 16, 16)
+
+
+def test_one_window_is_answered_once_and_not_weighed() -> None:
+    tensor = np.random.default_rng(0).normal(size=(1, 20, 21, 9)).astype(np.float32)
+    seen = []
+
+    def run(x: np.ndarray) -> np.ndarray:
+        seen.append(x.shape)
+        return x / 3
+
+    assert np.array_equal(slide(tensor, run, window_extent((20, 21, 9), whole_spec(10**6)), 0.5), tensor / 3)
+    assert seen == [(1, 1, 20, 24, 12)]

@@ -69,6 +69,12 @@ def test_what_an_older_reader_would_get_wrong_raises_the_schema(changes: dict[st
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
+def test_cases_that_are_one_window_raise_it_once_more() -> None:
+    box = VolumeSpec(patch=(32, 32, 32), whole_case_voxels=1000)
+    assert json.loads(make(input=box).to_json())["schema"] == 3
+    assert "whole_case_voxels" not in make(input=VolumeSpec(patch=(32, 32, 32))).to_json()
+
+
 def test_a_spec_that_uses_nothing_new_is_written_as_before() -> None:
     written = json.loads(make(postprocess=PostprocessSpec(largest_component=True)).to_json())
     assert written["schema"] == 1

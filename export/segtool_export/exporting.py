@@ -143,6 +143,7 @@ def store(
     export = {"precision": conversion.precision, **facts, **chosen.candidate.facts}
     if conversion.static:
         export["static_shape"] = True
+        spec = spec.in_windows()
     weights = weights_facts(chosen.path, output.name)
     if weights is not None:
         export["weights"] = weights

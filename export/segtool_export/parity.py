@@ -15,7 +15,7 @@ from segtool.errors import ModelError
 from segtool.metrics import dice
 from segtool.postprocess import decide
 from segtool.postprocess.decision import own_thresholds
-from segtool.sliding_window import slide
+from segtool.sliding_window import slide, window_extent
 from segtool.spec import ModelSpec
 from segtool_export.cases import Sample
 
@@ -301,7 +301,7 @@ def compare(
 def _logits(run: Run, image: AnyArray, spec: ModelSpec) -> AnyArray:
     """``(K, *S)`` of one sample ``(C, *S)``."""
     if spec.input.rank == 3:
-        return slide(image, run, spec.input.patch, spec.input.overlap)
+        return slide(image, run, window_extent(image.shape[1:], spec), spec.input.overlap)
     first: AnyArray = run(np.ascontiguousarray(image[None], np.float32))[0]
     return first
 

@@ -43,6 +43,8 @@ class Graph:
     domains: set[str] = field(default_factory=set)
     external: set[str] = field(default_factory=set)
     metadata: dict[str, bytes] = field(default_factory=dict)
+    opset: int = 0
+    """Newest operator set of the standard that it names."""
     quantised: bool = False
     weights: dict[int, int] = field(default_factory=dict)
     """Numbers by their type in ONNX."""
@@ -99,8 +101,10 @@ def _check(path: Path, graph: Graph) -> None:
 
 def _model(data: memoryview, graph: Graph) -> None:
     found = False
-    for number, value in messages(data, 7, 14, 25):
-        if number == 7:
+    for number, value in messages(data, 7, 8, 14, 25):
+        if number == 8:
+            graph.opset = max(graph.opset, _operator_set(value))
+        elif number == 7:
             found = True
             _graph(value, graph, 0)
         elif number == 14:
@@ -111,6 +115,17 @@ def _model(data: memoryview, graph: Graph) -> None:
                 _node(node, graph, 1)
     if not found:
         raise MalformedError
+
+
+def _operator_set(data: memoryview) -> int:
+    """Its version; 0 where it is not the standard's."""
+    version, domain = 0, ""
+    for number, value, _, _ in fields(data):
+        if number == 1 and isinstance(value, memoryview):
+            domain = text(value)
+        elif number == 2 and isinstance(value, int):
+            version = value
+    return version if domain in ("", "ai.onnx") else 0
 
 
 def _graph(data: memoryview, graph: Graph, depth: int) -> None:

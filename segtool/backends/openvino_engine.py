@@ -23,6 +23,8 @@ from segtool.spec import ModelSpec
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 """Our names of the arithmetic it is asked for, and OpenVINO's."""
+_NEWEST_OPERATORS = 28
+"""Operator set of ONNX 1.23. OpenVINO reads a file of any later one without a word, by the rules that it knows."""
 _STARTING = Lock()
 
 
@@ -141,6 +143,12 @@ class OpenVinoBackend:
                 "in bf16",
                 "Leave --precision out.",
             )
+        if graph.opset > _NEWEST_OPERATORS:
+            raise ModelError(
+                f"{model}: operator set {graph.opset}, which openvino {self.version} has not been tried with (up to "
+                f"{_NEWEST_OPERATORS})",
+                "Export it again with an older --opset.",
+            )
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[asked],
             "NUM_STREAMS": options.calls,
@@ -222,7 +230,7 @@ def computes_bf16() -> bool:
 
 
 def _window(spec: ModelSpec, graph: Graph) -> tuple[int, ...] | None:
-    """The shape ``(1, C, *patch)`` of what a 3D network is given, where its graph leaves it open."""
-    if spec.input.rank != 3 or None not in graph.inputs[INPUT]:
+    """The shape ``(1, C, *patch)`` of all that a 3D network is given, where its graph leaves it open."""
+    if spec.input.rank != 3 or None not in graph.inputs[INPUT] or spec.input.whole_case_voxels is not None:
         return None
     return (1, len(spec.channels), *spec.extent)

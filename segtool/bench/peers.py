@@ -2,13 +2,31 @@
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import cast
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
 
 from segtool.backends.base import Backend
 from segtool.bench.rows import Row
-from segtool.errors import UsageError
+from segtool.case import CaseSource
+from segtool.errors import MissingDependencyError, UsageError
 
 GROUP = "segtool.bench_peers"
+
+
+@runtime_checkable
+class SegmentsCases(Protocol):
+    """What a peer is beyond a backend if it segments whole cases by itself."""
+
+    network_s: float
+    """Seconds spent inside the network since the peer was loaded."""
+
+    def segment(self, case: CaseSource, target: Path) -> None:
+        """From the case's files to its label map at ``target``, a ``.nii.gz`` in a folder that is there.
+
+        Raises:
+            CaseError: The tool cannot take the case.
+        """
+        ...
 
 
 def peer_names() -> tuple[str, ...]:
@@ -21,11 +39,19 @@ def load_peer(row: Row) -> Backend:
 
     Raises:
         UsageError: No peer has this name.
+        MissingDependencyError: What all peers share, torch, is not installed.
         UserError: The peer cannot run the row's model; it says why.
     """
     for point in entry_points(group=GROUP):
         if point.name == row.peer:
-            return cast("Callable[[Row], Backend]", point.load())(row)
+            try:
+                make = cast("Callable[[Row], Backend]", point.load())
+            except ModuleNotFoundError as error:
+                raise MissingDependencyError(
+                    f"--compare {row.peer}: {error.name} is not installed",
+                    "Install it with: pip install 'segtool[export]'",
+                ) from error
+            return make(row)
     raise UsageError(
         f"--compare {row.peer}: nothing of that name is known here",
         f"Choose some of: {', '.join(peer_names()) or 'none; install segtool[export]'}.",

@@ -69,8 +69,12 @@ class Measured:
 
     @property
     def case_s(self) -> float | None:
-        """Seconds a case, from reading its file to the last written byte; the median of all runs."""
-        return median(run["elapsed_s"] / max(run["cases"], 1) for run in self.runs) if self.runs else None
+        """Seconds a case, from reading its file to the last written byte; the median of all runs.
+
+        Loading the model is in it for segtool, whose command does that every time, and not for other tools.
+        """
+        each = [run["elapsed_s"] / run["cases"] for run in self.runs if run["cases"]]
+        return median(each) if each else None
 
     @property
     def peak_mb(self) -> float | None:
@@ -189,7 +193,7 @@ def _segment(measured: Sequence[Measured], options: BenchOptions, folder: Path, 
     assert options.cases is not None
     for turn in range(options.case_rounds):
         for index, one in enumerate(measured):
-            if one.error is not None or one.row.peer is not None:
+            if one.error is not None or not one.engine["segments_cases"]:
                 continue
             on_step(f"cases, round {turn + 1} of {options.case_rounds}: {describe(one)}")
             try:

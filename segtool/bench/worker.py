@@ -1,8 +1,8 @@
 """One row's process: ``python -m segtool.bench.worker TASK ROW``, a dialogue in lines of JSON.
 
 ``latency`` loads the engine, warms it up, says ``{"ready": ...}`` and then answers every line ``{"seconds": S,
-"calls": N}`` with the seconds of each call. ``cases`` segments a folder once, as ``segtool predict`` does, and
-answers with what that took. Whatever libraries print goes to stderr.
+"calls": N}`` with the seconds of each call. ``cases`` segments a folder once, as ``segtool predict`` or
+another tool does, and answers with what that took. Whatever libraries print goes to stderr.
 """
 
 import json
@@ -17,7 +17,8 @@ import numpy as np
 from segtool.backends import load_backend
 from segtool.backends.base import Backend
 from segtool.bench.memory import peak_mb
-from segtool.bench.peers import load_peer
+from segtool.bench.peer_cases import failures, segment_by
+from segtool.bench.peers import SegmentsCases, load_peer
 from segtool.bench.rows import Row
 from segtool.errors import UserError
 from segtool.model_file import read_spec
@@ -73,6 +74,7 @@ def _serve(row: Row, orders: TextIO, channel: TextIO) -> None:
         "ready": {
             "engine": backend.name, "version": backend.version, "device": backend.device,
             "precision": backend.precision, "load_s": load_s,
+            "segments_cases": row.peer is None or isinstance(backend, SegmentsCases),
         }
     })  # fmt: skip
     for order in orders:
@@ -102,25 +104,31 @@ def _call(backend: Backend, batch: "np.ndarray[Any, np.dtype[np.float32]]") -> N
 
 def _cases(row: Row, inputs: Path, output: Path, masks: Path | None = None) -> dict[str, Any]:
     """Segment a folder from reading its files to the last written byte."""
-    report = predict_folder(
-        [inputs],
-        PredictOptions(
-            model=row.model,
-            output=output,
-            scan=ScanOptions(masks=masks),
-            device=row.device,
-            precision=row.precision,
-            batch=row.batch,
-            threads=row.threads,
-        ),
-    )
+    if row.peer is None:
+        report = predict_folder(
+            [inputs],
+            PredictOptions(
+                model=row.model,
+                output=output,
+                scan=ScanOptions(masks=masks),
+                device=row.device,
+                precision=row.precision,
+                batch=row.batch,
+                threads=row.threads,
+            ),
+        )
+        peak = peak_mb()
+    else:
+        peer = load_peer(row)
+        assert isinstance(peer, SegmentsCases)
+        report, peak = segment_by(peer, read_spec(row.model), inputs, output, masks)
     reference = [one["dice_mean_with_reference"] for one in report.summary.values() if one["dice_n_with_reference"]]
     return {
         "elapsed_s": report.elapsed_s,
         "cases": report.counts["done"],
-        "failed": [f"{case.name}: {case.error}" for case in report.failures],
+        "failed": failures(report),
         "stage_seconds": report.stage_seconds,
-        "peak_mb": peak_mb(),
+        "peak_mb": peak,
         "reference_dice": float(np.mean(reference)) if reference else None,
     }
 

@@ -40,7 +40,10 @@ def bench(
     no_cases: Annotated[bool, typer.Option("--no-cases", help="Time the engines alone.")] = False,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Also run the network in other tools: torch, torch-amp. The model lies in its run."),
+        typer.Option(
+            help="Also run the network in other tools: torch, torch-amp; monai, monai-amp and nnunet with whole cases, "
+            "too. The model lies in its run."
+        ),
     ] = None,
     duration: Annotated[float, typer.Option(min=0.0, help="Seconds for which a row's calls are timed at least.")] = 3.0,
     calls: Annotated[int, typer.Option(min=3, help="Calls that are timed at least.")] = 10,
@@ -53,7 +56,7 @@ def bench(
 
     A call is timed from the input in memory to the logits in memory, after 0.2 s of warm-up, for at least 3 s and
     10 calls, as trtexec does; reading and preparing images is in `s a case`, from the first byte read to the last
-    written. Each row has a process of its own; the rows take turns.
+    written, in which segtool also loads the model. Each row has a process of its own; the rows take turns.
     """
     from segtool.backends.base import Precision
     from segtool.bench.rows import engines_here, parse_batches, parse_devices, peer_rows, plan

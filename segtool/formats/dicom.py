@@ -1,7 +1,6 @@
 """DICOM series, one slice a file."""
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,59 +9,18 @@ import numpy.typing as npt
 
 from segtool.case import Image, LabelMap, Source
 from segtool.errors import UnreadableFileError
-from segtool.formats import nifti
-from segtool.formats.arrays import check_index, narrow
+from segtool.formats.arrays import AnyArray, check_index, narrow
 from segtool.formats.base import Description
-from segtool.formats.dicom_slice import dataset_of, looks_like_dicom, parsing, read_header, read_slice
-from segtool.formats.dicom_stack import grid_of
+from segtool.formats.dicom_elements import looks_like_dicom
+from segtool.formats.dicom_read import SeriesKey, read_header, read_series_key, read_slice
+from segtool.formats.dicom_slice import Slice
+from segtool.formats.dicom_stack import grid_of, in_order
 from segtool.geometry import Geometry
 
 __all__ = ["DicomFormat", "SeriesKey", "looks_like_dicom", "read_series_key"]
 
-_NOT_IMAGES = {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC"}
 _UPRIGHT = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Affine of a picture without a place in the patient: rows grow downwards, as on DICOM's axial slices."""
-
-
-@dataclass(frozen=True)
-class SeriesKey:
-    """To which series a file belongs, without anything that identifies a patient.
-
-    Args:
-        digest: SHA-256 of the SeriesInstanceUID, hexadecimal; files of one series share it.
-        is_image: False for segmentations, reports and the like.
-        modality: Such as ``MR``; empty where the header has none.
-    """
-
-    digest: str
-    is_image: bool
-    modality: str
-
-    @property
-    def short_name(self) -> str:
-        """``series-`` and 8 hexadecimal digits: fit for file names and messages."""
-        return f"series-{self.digest[:8]}"
-
-
-def read_series_key(path: Path) -> SeriesKey | None:
-    """Read the header of ``path`` as far as grouping needs it; None where it is not a readable DICOM object.
-
-    A file without SeriesInstanceUID is a series of its own.
-    """
-    tags = ["SeriesInstanceUID", "SOPClassUID", "Modality", "Rows", "Columns"]
-    try:
-        with parsing(path):
-            dataset = dataset_of(path, pixels=False, tags=tags)
-            uid = str(dataset.get("SeriesInstanceUID") or "")
-            is_object = "SOPClassUID" in dataset or "SeriesInstanceUID" in dataset or "Rows" in dataset
-            modality = str(dataset.get("Modality") or "")
-            is_image = "Rows" in dataset and "Columns" in dataset and modality not in _NOT_IMAGES
-    except UnreadableFileError:
-        return None
-    if not is_object:
-        return None
-    digest = hashlib.sha256((uid or str(path)).encode()).hexdigest()
-    return SeriesKey(digest, is_image, modality)
 
 
 class DicomFormat:
@@ -84,12 +42,11 @@ class DicomFormat:
             UnreadableFileError: A file is broken or of another kind, or the slices form no even stack.
         """
         check_index(source, 1)
-        read = [read_slice(path) for path in source.paths]
-        order, geometry = grid_of([header for header, _ in read])
+        headers, stack = _read_stack(source.paths)
+        order, geometry = grid_of(headers)
         if geometry.kind == "image":
-            return Image(read[0][1][np.newaxis], geometry)
-        data = np.stack([read[index][1] for index in order])  # (slices, rows, columns)
-        return Image(data.T[np.newaxis], geometry)
+            return Image(stack, geometry)
+        return Image(in_order(stack, order).T[np.newaxis], geometry)
 
     def read_labels(self, source: Source) -> LabelMap | None:
         """Not supported.
@@ -129,7 +86,7 @@ class DicomFormat:
             OutputError: The file cannot be written.
         """
         voxels, geometry = _as_volume(narrow(label_map.labels)[np.newaxis], label_map.geometry)
-        nifti.save(path, voxels[0], geometry)
+        _save(path, voxels[0], geometry)
 
     def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
         """Always ``.nii.gz``."""
@@ -148,7 +105,39 @@ class DicomFormat:
             OutputError: The file cannot be written.
         """
         voxels, grid = _as_volume(probabilities, geometry)
-        nifti.save(path, np.moveaxis(voxels, 0, -1).astype(np.float32, copy=False), grid)
+        _save(path, np.moveaxis(voxels, 0, -1).astype(np.float32, copy=False), grid)
+
+
+def _save(path: Path, voxels: AnyArray, geometry: Geometry) -> None:
+    # Brings nibabel, which takes longer to import than a series to read.
+    from segtool.formats import nifti
+
+    nifti.save(path, voxels, geometry)
+
+
+def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
+    """Headers and values ``(slices, rows, columns)`` in the order of ``paths``, each file read once.
+
+    Slices of another size keep their place empty: :func:`grid_of` refuses them.
+    """
+    header, first = read_slice(paths[0])
+    headers, stack = [header], np.empty((len(paths), *first.shape), first.dtype.newbyteorder("="))
+    stack[0] = first
+    others: dict[int, AnyArray] = {}
+    for index, path in enumerate(paths[1:], start=1):
+        header, values = read_slice(path)
+        headers.append(header)
+        if values.shape != first.shape:
+            continue
+        if values.dtype.newbyteorder("=") == stack.dtype:
+            stack[index] = values
+        else:
+            others[index] = values
+    if others:
+        stack = stack.astype(np.result_type(stack, *others.values()))
+        for index, values in others.items():
+            stack[index] = values
+    return headers, stack
 
 
 def _as_volume(data: npt.NDArray[Any], geometry: Geometry) -> tuple[npt.NDArray[Any], Geometry]:

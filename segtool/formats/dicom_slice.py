@@ -1,40 +1,15 @@
-"""One DICOM file of a series: its place in the patient and its pixels."""
+"""What one file of a DICOM series says: its place in the patient and what its values mean."""
 
-import contextlib
-import io
-import logging
-import struct
-import threading
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 
-DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 CONVERT = "Convert it to NIfTI with dcm2niix."
-
-_HIGHEST = 1e9
-"""Larger numbers, infinite ones and NaN are damage, whatever the tag."""
-_BROKEN = (
-    BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError,
-    AttributeError, IndexError, struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
-)  # fmt: skip
-
-# pydicom logs the values that it doubts, and a value may be a name.
-logging.getLogger("pydicom").setLevel(logging.ERROR)
-
-# warnings.catch_warnings changes the whole process, so one thread at a time.
-_QUIET = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -80,159 +55,133 @@ class Slice:
         return self.rescale != (1.0, 0.0)
 
 
-def read_header(path: Path) -> Slice:
-    """The header of one file; pixels stay on disk.
+class Tags(Protocol):
+    """The values of a header by keyword, whoever has parsed it."""
+
+    @property
+    def syntax(self) -> str:
+        """Name of the transfer syntax."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What sort of object it is, for messages."""
+        ...
+
+    def __contains__(self, keyword: str) -> bool:
+        """True where the tag is there, be it empty."""
+        ...
+
+    def get(self, keyword: str, absent: Any = None) -> Any:  # noqa: ANN401 - whatever type the tag has
+        """Its value."""
+        ...
+
+    def integer(self, keyword: str) -> int:
+        """Its value, of a tag that must be there."""
+        ...
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Its ``count`` finite numbers; None where it is absent or empty."""
+        ...
+
+
+TAGS: dict[int, tuple[str, bytes]] = {
+    0x0008_0005: ("SpecificCharacterSet", b"CS"),
+    0x0008_0016: ("SOPClassUID", b"UI"),
+    0x0008_0060: ("Modality", b"CS"),
+    0x0018_0050: ("SliceThickness", b"DS"),
+    0x0018_0088: ("SpacingBetweenSlices", b"DS"),
+    0x0020_0032: ("ImagePositionPatient", b"DS"),
+    0x0020_0037: ("ImageOrientationPatient", b"DS"),
+    0x0028_0002: ("SamplesPerPixel", b"US"),
+    0x0028_0004: ("PhotometricInterpretation", b"CS"),
+    0x0028_0008: ("NumberOfFrames", b"IS"),
+    0x0028_0010: ("Rows", b"US"),
+    0x0028_0011: ("Columns", b"US"),
+    0x0028_0030: ("PixelSpacing", b"DS"),
+    0x0028_0100: ("BitsAllocated", b"US"),
+    0x0028_0101: ("BitsStored", b"US"),
+    0x0028_0103: ("PixelRepresentation", b"US"),
+    0x0028_1052: ("RescaleIntercept", b"DS"),
+    0x0028_1053: ("RescaleSlope", b"DS"),
+    0x0028_3000: ("ModalityLUTSequence", b"SQ"),
+    0x5200_9229: ("SharedFunctionalGroupsSequence", b"SQ"),
+}
+"""All tags that :func:`slice_of` asks for: number, keyword and type."""
+
+
+def slice_of(tags: Tags, path: Path) -> Slice:
+    """What a header says.
 
     Raises:
-        UnreadableFileError: Not DICOM, truncated, or an image of a kind that has no slices.
+        UnreadableFileError: An image of a kind that has no slices, or none.
     """
-    with parsing(path):
-        return _header(dataset_of(path, pixels=False), path)
-
-
-def read_slice(path: Path) -> tuple[Slice, AnyArray]:
-    """Header and values ``(rows, columns)``: stored integers, or float32 where a rescale applies.
-
-    MONOCHROME1 is turned round within the range of its bits, so that bright stays bright.
-
-    Raises:
-        UnreadableFileError: As for :func:`read_header`; pixels missing, truncated or compressed beyond what
-            is installed.
-    """
-    with parsing(path):
-        dataset = dataset_of(path, pixels=True)
-        header = _header(dataset, path)
-        if "PixelData" not in dataset:
-            raise UnreadableFileError(f"{path}: a header without pixels", "Export the series again, with images.")
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        if not decoder.is_available:
-            raise UnreadableFileError(
-                f"{path}: pixels are compressed as {header.syntax}, for which no decoder is installed",
-                f"Install one with: {DECODERS}",
-            )
-        pixels = pixel_array(dataset)
-    if header.inverted_from is not None:
-        pixels = (header.inverted_from - pixels.astype(np.int64)).astype(pixels.dtype)
-    if header.is_rescaled:
-        slope, intercept = header.rescale
-        pixels = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return header, pixels
-
-
-@contextlib.contextmanager
-def parsing(path: Path) -> Iterator[None]:
-    """Whatever pydicom raises inside the block becomes one line; what it warns of is dropped.
-
-    Its warnings concern values that do not follow the standard to the letter, as scanners write them; those
-    that matter are checked here.
-    """
-    try:
-        with _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except FileNotFoundError as error:
-        raise UnreadableFileError(f"{path}: no such file", "Check the path.") from error
-    except _BROKEN as error:
-        # Not the message: pydicom quotes values, and a value may be a name.
-        raise UnreadableFileError(
-            f"{path}: cannot be read as DICOM ({type(error).__name__})",
-            "It is truncated, corrupt or of another kind: export or copy it again.",
-        ) from error
-
-
-def dataset_of(path: Path, *, pixels: bool, tags: list[str] | None = None) -> pydicom.Dataset:
-    """The parsed file, with or without the standard's preamble; call it inside :func:`parsing`."""
-    if not looks_like_dicom(path):
-        raise InvalidDicomError
-    source = io.BytesIO(path.read_bytes()) if pixels else path
-    return pydicom.dcmread(source, force=True, stop_before_pixels=not pixels, specific_tags=tags)
-
-
-def looks_like_dicom(path: Path) -> bool:
-    """True where the file begins like DICOM: ``DICM`` at byte 128, or an element of group 2 or 8 at once.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:] == b"DICM":
-        return True
-    if len(head) < 16 or head[1] or head[0] not in (2, 8):
-        return False
-    # Explicit: two capital letters name the type. Implicit: a length that fits a text or a number.
-    _, element, length = struct.unpack_from("<HHI", head)
-    is_type = head[4:6].isalpha() and head[4:6].isupper()
-    return element % 2 == 0 and element < 0x2000 and (is_type or length <= 1024)
-
-
-def _header(dataset: pydicom.Dataset, path: Path) -> Slice:
-    _refuse_other_kinds(dataset, path)
-    syntax = dataset.file_meta.TransferSyntaxUID if "TransferSyntaxUID" in dataset.file_meta else None
-    if syntax is None:
-        # A file without meta header is not compressed; pydicom has seen how its elements are written.
-        is_implicit, _ = dataset.original_encoding
-        syntax = pydicom.uid.ImplicitVRLittleEndian if is_implicit else pydicom.uid.ExplicitVRLittleEndian
-        dataset.file_meta.TransferSyntaxUID = syntax
-    stored, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
-    directions = _numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = _numbers(dataset, "PixelSpacing", 2)
-    position = _numbers(dataset, "ImagePositionPatient", 3)
+    _refuse_other_kinds(tags, path)
+    stored, signed = tags.integer("BitsStored"), bool(tags.integer("PixelRepresentation"))
+    directions = tags.numbers("ImageOrientationPatient", 6)
+    spacing = tags.numbers("PixelSpacing", 2)
+    position = tags.numbers("ImagePositionPatient", 3)
     is_placed = position is not None and directions is not None
     if (is_placed and spacing is None) or min(spacing or (1.0,)) <= 0:
         raise UnreadableFileError(f"{path}: no PixelSpacing above 0", CONVERT)
-    thickness = _numbers(dataset, "SpacingBetweenSlices", 1) or _numbers(dataset, "SliceThickness", 1)
+    thickness = tags.numbers("SpacingBetweenSlices", 1) or tags.numbers("SliceThickness", 1)
+    slope, intercept = tags.numbers("RescaleSlope", 1), tags.numbers("RescaleIntercept", 1)
+    is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
     return Slice(
         path=path,
-        size=(int(dataset.Rows), int(dataset.Columns)),
+        size=(tags.integer("Rows"), tags.integer("Columns")),
         position=position,
         row=directions and directions[:3],
         column=directions and directions[3:],
         spacing=spacing or (1.0, 1.0),
         thickness=abs(thickness[0]) if thickness and thickness[0] else 1.0,
-        rescale=(_number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)),
+        rescale=(slope[0] if slope else 1.0, intercept[0] if intercept else 0.0),
         # Raises for a number of bits that no integer has.
-        dtype=np.dtype(f"{'' if signed else 'u'}int{int(dataset.BitsAllocated)}").name,
-        inverted_from=(-1 if signed else 2**stored - 1) if _is_inverted(dataset) else None,
-        modality=str(dataset.get("Modality", "")) or "unknown",
-        syntax=syntax.name,
+        dtype=np.dtype(f"{'' if signed else 'u'}int{tags.integer('BitsAllocated')}").name,
+        inverted_from=(-1 if signed else 2**stored - 1) if is_inverted else None,
+        modality=str(tags.get("Modality", "")) or "unknown",
+        syntax=tags.syntax,
     )
 
 
-def _refuse_other_kinds(dataset: pydicom.Dataset, path: Path) -> None:
-    kind = getattr(dataset.get("SOPClassUID"), "name", "") or "DICOM"
-    if "Rows" not in dataset or "Columns" not in dataset:
+def _refuse_other_kinds(tags: Tags, path: Path) -> None:
+    if "Rows" not in tags or "Columns" not in tags:
         raise UnreadableFileError(
-            f"{path}: {kind} without rows and columns, not an image or a truncated one",
+            f"{path}: {tags.kind} without rows and columns, not an image or a truncated one",
             "Leave it out, or export or copy it again.",
         )
-    if dataset.get("Modality") == "SEG":
+    if tags.get("Modality") == "SEG":
         raise UnreadableFileError(f"{path}: a segmentation (DICOM SEG), not a scan", "Pass the scan that it segments.")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
-        raise UnreadableFileError(f"{path}: {kind} with {frames} frames in one file (enhanced multi-frame)", CONVERT)
-    photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
-    if int(dataset.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
+    frames = int(tags.get("NumberOfFrames") or 1)
+    if frames > 1 or "SharedFunctionalGroupsSequence" in tags:
+        raise UnreadableFileError(
+            f"{path}: {tags.kind} with {frames} frames in one file (enhanced multi-frame)", CONVERT
+        )
+    photometric = tags.get("PhotometricInterpretation", "MONOCHROME2")
+    if int(tags.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableFileError(f"{path}: colours ({photometric}), not grey values", "Pass the scan itself.")
-    if "ModalityLUTSequence" in dataset:
+    if "ModalityLUTSequence" in tags:
         raise UnreadableFileError(f"{path}: intensities behind a table (Modality LUT)", CONVERT)
 
 
-def _is_inverted(dataset: pydicom.Dataset) -> bool:
-    return bool(dataset.get("PhotometricInterpretation") == "MONOCHROME1")
+def intensities(header: Slice, pixels: AnyArray) -> AnyArray:
+    """What stored values ``(rows, columns)`` mean: the same integers, or float32 where a rescale applies.
+
+    MONOCHROME1 is turned round within the range of its bits, so that bright stays bright.
+    """
+    if header.inverted_from is not None:
+        pixels = (header.inverted_from - pixels.astype(np.int64)).astype(pixels.dtype)
+    if header.is_rescaled:
+        slope, intercept = header.rescale
+        pixels = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    return pixels
 
 
-def _numbers(dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...] | None:
-    """The ``count`` numbers of a tag; None where it is absent or empty."""
-    value: Any = dataset.get(tag)
-    if value is None or value == "":
-        return None
-    numbers = tuple(float(number) for number in np.atleast_1d(value))
-    if len(numbers) != count or not all(abs(number) < _HIGHEST for number in numbers):
-        raise ValueError(tag)
-    return numbers
-
-
-def _number(dataset: pydicom.Dataset, tag: str, absent: float) -> float:
-    numbers = _numbers(dataset, tag, 1)
-    return absent if numbers is None else numbers[0]
+def unreadable(path: Path, error: BaseException) -> UnreadableFileError:
+    """One line for whatever went wrong with a file. Not the error's own text, which may quote a name."""
+    if isinstance(error, FileNotFoundError):
+        return UnreadableFileError(f"{path}: no such file", "Check the path.")
+    return UnreadableFileError(
+        f"{path}: cannot be read as DICOM ({type(error).__name__})",
+        "It is truncated, corrupt or of another kind: export or copy it again.",
+    )

@@ -54,6 +54,22 @@ def grid_of(slices: Sequence[Slice]) -> tuple[npt.NDArray[np.intp], Geometry]:
         raise UnreadableFileError(f"{_where(slices)}: the header is no grid ({error})", CONVERT) from error
 
 
+def in_order(stack: AnyArray, order: npt.NDArray[np.intp]) -> AnyArray:
+    """``stack[order]`` along the first axis, moved within ``stack``, so that there is no second one in memory."""
+    moved = np.zeros(len(order), bool)
+    for start in range(len(order)):
+        if moved[start] or order[start] == start:
+            continue
+        held, place = stack[start].copy(), start
+        while order[place] != start:
+            stack[place] = stack[order[place]]
+            moved[place] = True
+            place = order[place]
+        stack[place] = held
+        moved[place] = True
+    return stack
+
+
 def _where(slices: Sequence[Slice]) -> str:
     return f"{slices[0].path.parent}: series of {len(slices)} files"
 

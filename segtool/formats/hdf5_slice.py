@@ -1,12 +1,18 @@
 """One slice of an HDF5 stack as if it were a dataset of its own."""
 
 import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
 from segtool.formats.arrays import AnyArray
+
+BLOCKS_LIMIT = 2**28
+"""Bytes of unpacked chunks that are kept for their other slices, over all files."""
 
 _NUMBERED = re.compile(r"(?P<name>.+)\[(?P<number>\d+)\]", re.DOTALL)
 
@@ -29,7 +35,46 @@ class StackSlice:
         self.attrs = dataset.attrs
 
     def __getitem__(self, key: tuple[()]) -> AnyArray:
-        return np.asarray(self._dataset[(self._number, *key)]).reshape(self.shape)
+        return _BLOCKS.slice(self._dataset, self._number).reshape(self.shape)
+
+
+class _Blocks:
+    """Slices beside the one that was asked for, where HDF5 packs them together.
+
+    Otherwise a chunk of 20 slices would be unpacked 20 times, once for each. A block is dropped when as many slices
+    were taken from it as it has, or for newer ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[object, ...], AnyArray] = OrderedDict()
+        self._left: dict[tuple[object, ...], int] = {}
+
+    def slice(self, dataset: h5py.Dataset, number: int) -> AnyArray:
+        """``dataset[number]``, an array of its own."""
+        depth = dataset.chunks[0] if dataset.chunks else 1
+        size = dataset.dtype.itemsize * depth * int(np.prod(dataset.shape[1:]))
+        if depth == 1 or size > BLOCKS_LIMIT:
+            return np.asarray(dataset[number])
+        state = Path(dataset.file.filename).stat()
+        key = (dataset.file.filename, state.st_mtime_ns, state.st_size, dataset.name, number // depth)
+        # HDF5 reads for one thread at a time anyway, and the next most likely wants the same block.
+        with self._lock:
+            if key not in self._held:
+                first = number - number % depth
+                self._held[key] = np.asarray(dataset[first : first + depth])
+                self._left[key] = len(self._held[key])
+                while sum(block.nbytes for block in self._held.values()) > BLOCKS_LIMIT:
+                    oldest, _ = self._held.popitem(last=False)
+                    del self._left[oldest]
+            values: AnyArray = self._held[key][number % depth].copy()
+            self._left[key] -= 1
+            if not self._left[key]:
+                del self._held[key], self._left[key]
+        return values
+
+
+_BLOCKS = _Blocks()
 
 
 def slice_name(dataset: str, number: int) -> str:

@@ -18,6 +18,7 @@ from segtool.errors import OutputError, UnreadableFileError
 from segtool.formats.arrays import AnyArray, NpzProbabilities, check_index, native, one_channel, to_labels
 from segtool.formats.base import Description
 from segtool.formats.picture_masks import CUT, cut, doubt
+from segtool.formats.png_write import palette_png
 from segtool.geometry import Geometry
 
 MAX_PIXELS = 2**30
@@ -128,15 +129,14 @@ class PictureFormat(NpzProbabilities):
                 f"{path}: label {int(labels.max())} does not fit into a picture (0 to 255)",
                 "Choose labels up to 255.",
             )
-        pages = [_palette_picture(page) for page in np.atleast_3d(labels.T).T]
+        pages = np.atleast_3d(labels.T).T  # (N, H, W)
         with atomic_path(path) as temporary:
             if path.suffix.lower() in _TIFF_SUFFIXES:
-                rest = {"save_all": True, "append_images": pages[1:]} if len(pages) > 1 else {}
-                pages[0].save(temporary, format="TIFF", compression="tiff_adobe_deflate", **rest)
+                pictures = [_palette_picture(page) for page in pages]
+                rest = {"save_all": True, "append_images": pictures[1:]} if len(pages) > 1 else {}
+                pictures[0].save(temporary, format="TIFF", compression="tiff_adobe_deflate", **rest)
             elif len(pages) == 1:
-                # As few bits a pixel as the labels need: an eighth of the bytes to compress for a binary mask.
-                bits = next(n for n in (1, 2, 4, 8) if not labels.size or int(labels.max()) < 2**n)
-                pages[0].save(temporary, format="PNG", compress_level=1, bits=bits)
+                temporary.write_bytes(palette_png(pages[0], PALETTE))
             else:
                 raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}", "Write a TIFF.")
 

@@ -154,24 +154,23 @@ def _series(root: str, folder: str, files: Sequence[Path], problems: list[Proble
     A series alone in its folder counts as one file with the folder's name, lying where the folder lies, so
     that ``P1/T1ce/*.dcm`` and ``P1/T2/*.dcm`` are two channels of one case.
     """
-    # Brings pydicom, which most folders do without.
-    from segtool.formats.dicom import SeriesKey, looks_like_dicom, read_series_key
+    # Brings numpy, which most folders do without until they are read.
+    from segtool.formats.dicom_read import SeriesKey, read_series_key
 
     series: dict[SeriesKey, list[Path]] = {}
     broken: list[Path] = []
     for file in sorted(files, key=lambda path: natural_key(path.name)):
-        if not suffix_of(file) and not looks_like_dicom(file):
-            continue
         key = read_series_key(file)
         if key is None:
-            broken.append(file)
+            if suffix_of(file) or _begins_like_dicom(file):
+                broken.append(file)
         elif key.is_image:
             series.setdefault(key, []).append(file)
     if len(series) == 1:
         # A slice without a readable header most likely belongs to the only series: without it the scan would
         # be shorter and nobody would know. Reading the series says what is wrong with the file.
-        next(iter(series.values())).extend(file for file in broken if looks_like_dicom(file))
-        broken = [file for file in broken if not looks_like_dicom(file)]
+        next(iter(series.values())).extend(file for file in broken if _begins_like_dicom(file))
+        broken = [file for file in broken if not _begins_like_dicom(file)]
     problems += (
         Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
     )
@@ -185,3 +184,12 @@ def _series(root: str, folder: str, files: Sequence[Path], problems: list[Proble
             above, _, stem = root.rpartition("/")
             place = (above, "")
         yield Entry(*place, stem, "", "dicom", tuple(paths))
+
+
+def _begins_like_dicom(file: Path) -> bool:
+    from segtool.formats.dicom_elements import looks_like_dicom
+
+    try:
+        return looks_like_dicom(file)
+    except OSError:
+        return True  # it may be one, and reading it says why it cannot be read

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -66,7 +67,8 @@ def test_the_terminal_says_model_scan_scores_and_where_the_result_lies(predict, 
     answer = predict(tmp_path / "scans")
     assert answer.code == 0
     first, second, *_, last = answer.out.splitlines()
-    assert first.startswith("model   bright  t1ce -> tumour   onnxruntime")
+    assert first.startswith("model   bright  t1ce -> tumour   ")
+    assert re.search(r"(onnxruntime|openvino) [\d.]+ \w+ fp32 \(auto: .+\)", first)
     assert second == "scan    3 cases (3 png)"
     assert answer.lines("tumour")[0].split()[:4] == ["with", "reference", "3", "1.000"]
     assert last.startswith("done    3 of 3 in ")

@@ -61,6 +61,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], Interface]] = {
         {"encoder_name": "tu-convnext_atto", "widths": [8, 8, 4], "norm": "none", "dropout": 0.1},
         Interface(2, 1, 3),
     ),
+    "light 3d, batch norm": ("unet3d_light", {"width": 4, "depth": 3, "norm": "batch"}, Interface(3, 4, 4)),
     "light 3d": ("unet3d_light", {"width": 4, "depth": 3}, Interface(3, 4, 4)),
     "light 3d pairs": (
         "unet3d_light",

@@ -54,6 +54,7 @@ ROWS = {
     # A level less: instance norms over the few voxels of a tiny bottom make much out of rounding, and parity is exact.
     "brats3d-5level": Row((NARROW, "network.depth=4", "spec.input.patch=[16,16,16]"), 11_536_756),
     "brats3d-5level-wide": Row((NARROW, "network.depth=4", "spec.input.patch=[16,16,16]"), 46_137_060),
+    "brats3d-whole": Row((NARROW, "spec.input.patch=[8,8,8]")),
     "cheng-attention": Row(SLICE),
     "cheng-lite0": Row(
         ("spec.input.size=[64,64]", "network.decoder_channels=[16,8,8,8,4]", "network.pretrained=false")

@@ -87,7 +87,7 @@ def test_a_gate_that_no_precision_passes_keeps_more_and_more_and_then_refuses(
     with pytest.raises(ModelError, match=tried):
         export_run(run, tmp_path / "half.onnx", None, 17, None, Conversion("fp16"))
     monkeypatch.setitem(parity.GATES, "int8", Gate(1.5, 1.5, -1))
-    with pytest.raises(ModelError, match=r"int8 minmax, 7 of 13 convolutions and sums in fp32.*--calibrate"):
+    with pytest.raises(ModelError, match=r"int8 minmax, 8 of 15 convolutions and sums in fp32.*--calibrate"):
         export_run(run, tmp_path / "int8.onnx", None, 17, None, Conversion("int8", calibration="minmax"))
     assert not list(tmp_path.glob("*.onnx"))
 

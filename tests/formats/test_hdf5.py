@@ -8,6 +8,7 @@ import pytest
 
 from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
+from segtool.formats import hdf5_slice
 from segtool.formats.hdf5 import Hdf5Format
 from segtool.formats.hdf5_layout import layout_of
 from segtool.geometry import Geometry
@@ -313,3 +314,60 @@ def test_contents_are_told_without_reading_them(tmp_path, datasets, image, mask,
     source = saved(tmp_path / "a.h5", **dict.fromkeys(datasets, STACK))
     held = FORM.contents(source.path)
     assert (held.image, held.mask, held.grid) == (image, mask, grid)
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A stack of 9 slices in chunks of 4, so that the last holds 1."""
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file.create_dataset("x", data=STACK, chunks=(4, 8, 8), compression="gzip")
+        file.create_dataset("y", data=STACK > 500, chunks=(4, 8, 8), compression="gzip")
+    return tmp_path / "stack.h5"
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+    """What is taken out of datasets, in order."""
+    taken = []
+    real = h5py.Dataset.__getitem__
+
+    def counted(self, key):
+        taken.append(key)
+        return real(self, key)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    return taken
+
+
+def test_slices_that_are_packed_together_are_unpacked_together(packed, unpacked):
+    for number in range(9):
+        image = FORM.read_image(Source("hdf5", (packed,), f"x[{number}]"))
+        np.testing.assert_array_equal(image.data, STACK[number][np.newaxis])
+    assert unpacked == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    assert not hdf5_slice._BLOCKS._held  # every slice was taken, so nothing stays in memory
+
+
+def test_blocks_of_unpacked_slices_are_bounded(packed, unpacked, monkeypatch):
+    block = 4 * STACK[0].nbytes
+    monkeypatch.setattr(hdf5_slice, "BLOCKS_LIMIT", block)
+    for number in (0, 4, 1):
+        np.testing.assert_array_equal(FORM.read_image(Source("hdf5", (packed,), f"x[{number}]")).data[0], STACK[number])
+    assert unpacked == [slice(0, 4), slice(4, 8), slice(0, 4)]
+    monkeypatch.setattr(hdf5_slice, "BLOCKS_LIMIT", block - 1)
+    FORM.read_image(Source("hdf5", (packed,), "x[8]"))
+    assert unpacked[-1] == 8
+
+
+def test_a_file_that_was_written_again_is_read_again(packed):
+    first = FORM.read_image(Source("hdf5", (packed,), "x[1]")).data
+    with h5py.File(packed, "a") as file:
+        file["x"][1] = STACK[1][::-1]
+        file["later"] = np.zeros(9)
+    second = FORM.read_image(Source("hdf5", (packed,), "x[1]")).data
+    np.testing.assert_array_equal(second, first[:, ::-1])
+
+
+def test_a_slice_may_be_changed_without_changing_the_next_reading(packed):
+    source = Source("hdf5", (packed,), "x[2]")
+    FORM.read_image(source).data[:] = 0
+    np.testing.assert_array_equal(FORM.read_image(source).data[0], STACK[2])

@@ -1,5 +1,7 @@
 """Particulars of pictures."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -274,3 +276,18 @@ def test_real_tiff_slices_have_three_sequences(real_data):
     masks = [FORM.read_labels(Source("png", (path,))).labels for path in sorted(folder.glob("*_mask.tif"))]
     assert scan.data.shape == (3, 256, 256)
     assert set(np.unique(masks)) == {0, 255}
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (15, 4), (16, 8), (255, 8)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 8), (17, 9), (2, 300)])
+def test_labels_take_as_few_bits_as_they_need_and_come_back(tmp_path, highest, bits, shape):
+    labels = np.random.default_rng(2).integers(0, highest + 1, shape).astype(np.uint8)
+    labels.flat[-1] = highest
+    FORM.write_labels(tmp_path / "a.png", LabelMap(labels, Geometry.of_pixels(shape)), Source("png", (tmp_path,)))
+    content = (tmp_path / "a.png").read_bytes()
+    # IHDR holds width, height, bits a pixel and the kind of colour; 3 is a palette.
+    assert struct.unpack(">IIBB", content[16:26]) == (shape[1], shape[0], bits, 3)
+    with Pillow.open(tmp_path / "a.png") as picture:
+        picture.verify()
+    with Pillow.open(tmp_path / "a.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), labels)

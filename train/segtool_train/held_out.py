@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from segtool.errors import UsageError
-from segtool.sliding_window import slide
+from segtool.sliding_window import slide, window_extent
 from segtool.spec import ModelSpec
 from segtool_train.data.cache import read_cache
 from segtool_train.data.dataset import Batch, WholeSamples, loader
@@ -68,6 +68,9 @@ def _overlap(network: nn.Module, batch: Batch, spec: ModelSpec, device: torch.de
     if spec.input.rank == 2:
         logits = network(batch.image.to(device)).float()
     else:
-        blended = [slide(volume, run, spec.input.patch, spec.input.overlap) for volume in batch.image.numpy()]
+        blended = [
+            slide(volume, run, window_extent(volume.shape[1:], spec), spec.input.overlap)
+            for volume in batch.image.numpy()
+        ]
         logits = torch.from_numpy(np.stack(blended))
     return count_overlap(decided(logits, spec), batch.target.to(logits.device)).cpu()

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segtool.sliding_window import slide
+from segtool.sliding_window import slide, window_extent
 from segtool.spec import ModelSpec
 from segtool_train.augment import augment
 from segtool_train.data.dataset import Batch
@@ -224,13 +224,15 @@ class SegmentationModule(pl.LightningModule):
         if self.spec.input.rank == 2:
             logits: torch.Tensor = self.kept(self._laid_out(image))
             return logits
-        patch = self.spec.input.patch
 
         def run(window: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             answer: np.ndarray[Any, Any] = self.kept(torch.from_numpy(window).to(self.device)).float().cpu().numpy()
             return answer
 
-        blended = [slide(volume, run, patch, _VALIDATION_OVERLAP) for volume in image.cpu().numpy()]
+        blended = [
+            slide(volume, run, window_extent(volume.shape[1:], self.spec), _VALIDATION_OVERLAP)
+            for volume in image.cpu().numpy()
+        ]
         return torch.from_numpy(np.stack(blended)).to(self.device)
 
 

@@ -8,8 +8,9 @@ two residual pairs a block, have 2,867,956 (4 levels from 16), 11,465,188 (from 
 convolution's output, which has the right channels already.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +22,9 @@ from segtool_train.networks.encoder_decoder import EncoderDecoder, PyramidNetwor
 
 _SLOPE = 0.01  # of leaky ReLU, torch's default
 
+Norm = Callable[[int], nn.Module]
+_NORMS: dict[str, Norm] = {"instance": nn.InstanceNorm3d, "batch": nn.BatchNorm3d}
+
 
 class LightUNet3D(PyramidNetwork):
     """Options of the light 3D U-Net.
@@ -29,6 +33,8 @@ class LightUNet3D(PyramidNetwork):
         convolutions: Convolutions a block.
         residual: Take a block's convolutions in pairs, each of which adds its first output to its second.
         dropout: Share of channels dropped before the last convolution.
+        norm: The published one is of instances. Batch norm takes no time once trained, and its answer does not hang
+            on the window's extent, so that whole cases can be one window.
     """
 
     width: Annotated[int, Field(ge=1)] = 16
@@ -36,6 +42,7 @@ class LightUNet3D(PyramidNetwork):
     convolutions: Annotated[int, Field(ge=1)] = 2
     residual: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    norm: Literal["instance", "batch"] = "instance"
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -54,7 +61,7 @@ class LightUNet3D(PyramidNetwork):
                 f"network 'unet3d_light' is 3D, and the recipe's input has rank {interface.rank}",
                 "Give [spec.input] rank = 3 and a patch, or take network 'unet'.",
             )
-        block = partial(_pairs if self.residual else _chain, self.convolutions)
+        block = partial(_pairs if self.residual else _chain, _NORMS[self.norm], self.convolutions)
         module = EncoderDecoder(interface, self.widths, block, self.dropout)
         for layer in module.modules():
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
@@ -67,10 +74,10 @@ class LightUNet3D(PyramidNetwork):
 class ResidualPair(nn.Module):
     """``a = act(norm(conv(x)))``, then ``act(norm(conv(a)) + a)``."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, norm: Norm, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(*_layer(inputs, outputs))
-        self.second = nn.Sequential(*_layer(outputs, outputs)[:-1])
+        self.first = nn.Sequential(*_layer(norm, inputs, outputs))
+        self.second = nn.Sequential(*_layer(norm, outputs, outputs)[:-1])
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -80,19 +87,19 @@ class ResidualPair(nn.Module):
         return activated
 
 
-def _chain(convolutions: int, inputs: int, outputs: int) -> nn.Sequential:
+def _chain(norm: Norm, convolutions: int, inputs: int, outputs: int) -> nn.Sequential:
     channels = [inputs] + [outputs] * (convolutions - 1)
-    return nn.Sequential(*(layer for width in channels for layer in _layer(width, outputs)))
+    return nn.Sequential(*(layer for width in channels for layer in _layer(norm, width, outputs)))
 
 
-def _pairs(convolutions: int, inputs: int, outputs: int) -> nn.Sequential:
+def _pairs(norm: Norm, convolutions: int, inputs: int, outputs: int) -> nn.Sequential:
     channels = [inputs] + [outputs] * (convolutions // 2 - 1)
-    return nn.Sequential(*(ResidualPair(width, outputs) for width in channels))
+    return nn.Sequential(*(ResidualPair(norm, width, outputs) for width in channels))
 
 
-def _layer(inputs: int, outputs: int) -> list[nn.Module]:
+def _layer(norm: Norm, inputs: int, outputs: int) -> list[nn.Module]:
     return [
         nn.Conv3d(inputs, outputs, 3, padding=1),
-        nn.InstanceNorm3d(outputs),
+        norm(outputs),
         nn.LeakyReLU(_SLOPE, inplace=True),
     ]

@@ -1,0 +1,148 @@
+"""DICOM files that are compressed or otherwise not plain, through pydicom."""
+
+import contextlib
+import io
+import logging
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+
+from segtool.errors import UnreadableFileError
+from segtool.formats.arrays import AnyArray
+from segtool.formats.dicom_elements import begins_like_dicom
+from segtool.formats.dicom_plain import HIGHEST
+from segtool.formats.dicom_slice import TAGS, Slice, slice_of, unreadable
+
+DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+
+_HEADER = [keyword for keyword, _ in TAGS.values()]
+_PIXELS = [
+    "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "FloatPixelData", "DoubleFloatPixelData", "PixelData",
+]  # fmt: skip
+_BROKEN = (
+    BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError,
+    AttributeError, IndexError, struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
+)  # fmt: skip
+
+# pydicom logs the values that it doubts, and a value may be a name.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
+
+# warnings.catch_warnings changes the whole process, so one thread at a time.
+_QUIET = threading.Lock()
+
+
+def odd_header(path: Path) -> Slice:
+    """The header of one file; pixels stay on disk.
+
+    Raises:
+        UnreadableFileError: Not DICOM, truncated, or an image of a kind that has no slices.
+    """
+    with _parsing(path):
+        return slice_of(_PydicomTags(_dataset(path, _HEADER, None)), path)
+
+
+def odd_slice(path: Path, content: bytes) -> tuple[Slice, AnyArray]:
+    """Header and stored values ``(rows, columns)`` of a file with ``content``.
+
+    Raises:
+        UnreadableFileError: As for :func:`odd_header`; pixels missing, truncated or compressed beyond what is
+            installed.
+    """
+    with _parsing(path):
+        dataset = _dataset(path, _HEADER + _PIXELS, content)
+        header = slice_of(_PydicomTags(dataset), path)
+        if "PixelData" not in dataset:
+            raise UnreadableFileError(f"{path}: a header without pixels", "Export the series again, with images.")
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        if not decoder.is_available:
+            raise UnreadableFileError(
+                f"{path}: pixels are compressed as {header.syntax}, for which no decoder is installed",
+                f"Install one with: {DECODERS}",
+            )
+        return header, pixel_array(dataset)
+
+
+def odd_values(path: Path, *keywords: str) -> dict[str, str]:
+    """The texts of those of ``keywords`` that occur, in any kind of object.
+
+    Raises:
+        UnreadableFileError: Not DICOM, or truncated.
+    """
+    with _parsing(path):
+        dataset = _dataset(path, list(keywords), None)
+        return {keyword: str(dataset.get(keyword) or "") for keyword in keywords if keyword in dataset}
+
+
+class _PydicomTags:
+    """A parsed header, as :class:`~segtool.formats.dicom_slice.Tags`."""
+
+    def __init__(self, dataset: pydicom.Dataset) -> None:
+        self._dataset = dataset
+        self.kind = getattr(dataset.get("SOPClassUID"), "name", "") or "DICOM"
+
+    @property
+    def syntax(self) -> str:
+        """Name of the transfer syntax, which is set where the file has no meta header."""
+        meta = self._dataset.file_meta
+        if "TransferSyntaxUID" not in meta:
+            # Such a file is not compressed; pydicom has seen how its elements are written.
+            is_implicit, _ = self._dataset.original_encoding
+            known = pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian
+            meta.TransferSyntaxUID = known[not is_implicit]
+        return str(meta.TransferSyntaxUID.name)
+
+    def __contains__(self, keyword: str) -> bool:
+        """True where the tag is there, be it empty."""
+        return keyword in self._dataset
+
+    def get(self, keyword: str, absent: Any = None) -> Any:  # noqa: ANN401 - as of Tags
+        """Its value."""
+        return self._dataset.get(keyword, absent)
+
+    def integer(self, keyword: str) -> int:
+        """Its value, of a tag that must be there."""
+        return int(getattr(self._dataset, keyword))
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Its ``count`` finite numbers; None where it is absent or empty."""
+        value: Any = self._dataset.get(keyword)
+        if value is None or value == "":
+            return None
+        numbers = tuple(float(number) for number in np.atleast_1d(value))
+        if len(numbers) != count or not all(abs(number) < HIGHEST for number in numbers):
+            raise ValueError(keyword)
+        return numbers
+
+
+@contextlib.contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Whatever pydicom raises inside the block becomes one line; what it warns of is dropped.
+
+    Its warnings concern values that do not follow the standard to the letter, as scanners write them; those
+    that matter are checked here.
+    """
+    try:
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _BROKEN as error:
+        raise unreadable(path, error) from error
+
+
+def _dataset(path: Path, tags: list[str], content: bytes | None) -> pydicom.Dataset:
+    """The wanted tags of a file, with or without the standard's preamble; without ``content`` as far as the pixels."""
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
+        if not begins_like_dicom(file.read(132)):
+            raise InvalidDicomError
+        file.seek(0)
+        return pydicom.dcmread(file, force=True, stop_before_pixels=content is None, specific_tags=tags)

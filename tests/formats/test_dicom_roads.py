@@ -1,0 +1,324 @@
+"""The short road through plain DICOM files gives what pydicom gives, or leaves the file to it."""
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+)
+
+from segtool.case import Source
+from segtool.errors import UnreadableFileError
+from segtool.formats import dicom_read
+from segtool.formats.dicom import DicomFormat
+from segtool.formats.dicom_elements import OddError, find, find_in_file
+from segtool.formats.dicom_odd import odd_header, odd_slice
+from segtool.formats.dicom_plain import stored_values
+from segtool.formats.dicom_slice import TAGS, intensities
+from segtool.formats.dicom_stack import in_order
+
+BITS = np.random.default_rng(4)
+
+
+def sequence(*items, undefined):
+    """A sequence with an item for each of ``items``, a nested sequence or None; all have a length or a delimiter."""
+    datasets = []
+    for number, nested in enumerate(items):
+        item = pydicom.Dataset()
+        item.ReferencedSOPInstanceUID = f"1.2.{number}"
+        if nested is not None:
+            item.PurposeOfReferenceCodeSequence = nested
+        item.is_undefined_length_sequence_item = undefined
+        datasets.append(item)
+    made = pydicom.Sequence(datasets)
+    made.is_undefined_length = undefined
+    return made
+
+
+def dataset_of(dtype="int16", size=(3, 4), **changes):
+    """A header and pixels whose bits are all at random; a tag set to None is left out."""
+    dtype = np.dtype(dtype)
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    pixels = BITS.bytes(size[0] * size[1] * dtype.itemsize)
+    tags = {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "SOPClassUID": MRImageStorage,
+        "SOPInstanceUID": "1.2.3.4",
+        "SeriesInstanceUID": "1.2.3",
+        "Modality": "MR",
+        "PatientName": "Nobody^Known",
+        "SliceThickness": "3.5",
+        "Rows": size[0],
+        "Columns": size[1],
+        "ImagePositionPatient": ["-1.5", "2e1", "+3"],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelSpacing": [2, 0.5],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 8 * dtype.itemsize,
+        "BitsStored": 8 * dtype.itemsize,
+        "HighBit": 8 * dtype.itemsize - 1,
+        "PixelRepresentation": int(dtype.kind == "i"),
+        "PixelData": pixels + bytes(len(pixels) % 2),
+    }
+    for name, value in (tags | changes).items():
+        if value is not None:
+            setattr(dataset, name, value)
+    return dataset
+
+
+def saved(path, dataset, syntax=ExplicitVRLittleEndian):
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    if "PixelData" in dataset and not syntax.is_compressed:
+        dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 and syntax != ExplicitVRBigEndian else "OW"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def by_pydicom(path):
+    header, pixels = odd_slice(path, path.read_bytes())
+    return header, intensities(header, pixels)
+
+
+def same(path):
+    """What both roads make of a file, which must be equal to the bit."""
+    (header, values), (other, expected) = dicom_read.read_slice(path), by_pydicom(path)
+    assert header == other == dicom_read.read_header(path) == odd_header(path)
+    assert values.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(values, expected)
+
+
+def is_plain(path):
+    try:
+        content = path.read_bytes()
+        stored_values(content, find(content, TAGS))
+    except OddError:
+        return False
+    return True
+
+
+PLAIN = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+HEADERS = {
+    "as it comes": {},
+    "odd number of bytes": {"dtype": "uint8", "size": (3, 5)},
+    "signed bytes": {"dtype": "int8"},
+    "unsigned": {"dtype": "uint16"},
+    "32 bits": {"dtype": "int32"},
+    "32 bits unsigned": {"dtype": "uint32"},
+    "12 bits below others": {"dtype": "uint16", "BitsStored": 12, "HighBit": 11},
+    "12 bits with a sign": {"BitsStored": 12, "HighBit": 11},
+    "5 bits of a byte": {"dtype": "int8", "BitsStored": 5, "HighBit": 4},
+    "20 bits of 32": {"dtype": "int32", "BitsStored": 20, "HighBit": 19},
+    "inverted": {"dtype": "uint16", "BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1"},
+    "inverted with a sign": {"PhotometricInterpretation": "MONOCHROME1"},
+    "rescaled": {"RescaleSlope": "0.37", "RescaleIntercept": "-1024"},
+    "rescaled 32 bits": {"dtype": "int32", "RescaleSlope": "1.7", "RescaleIntercept": " 3.5E-1"},
+    "empty thickness": {"SliceThickness": "", "SpacingBetweenSlices": "4"},
+    "one frame": {"NumberOfFrames": 1},
+    "no place": {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None},
+    "no modality": {"Modality": None},
+    "sequences": {"ReferencedImageSequence": sequence(None, None, undefined=False)},
+    "sequences with ends": {
+        "ReferencedImageSequence": sequence(sequence(None, undefined=True), None, undefined=True),
+        "RequestAttributesSequence": sequence(undefined=True),
+    },
+    "a long header": {"ImageComments": "a" * 10240, "UserContentLabel": None},
+}
+
+
+@pytest.mark.parametrize("syntax", PLAIN, ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("what", HEADERS)
+def test_a_plain_file_is_read_as_pydicom_reads_it(tmp_path, syntax, what):
+    path = saved(tmp_path / "a.dcm", dataset_of(**HEADERS[what]), syntax)
+    # Bytes written as words of big endian are for pydicom to put back.
+    assert is_plain(path) == (not (syntax == ExplicitVRBigEndian and HEADERS[what].get("dtype", "")[-4:] == "int8"))
+    same(path)
+
+
+def private_block(dataset, size):
+    block = dataset.private_block(0x0029, "SOMEBODY", create=True)
+    block.add_new(0x10, "OB", bytes(size))
+    return dataset
+
+
+@pytest.mark.parametrize("size", [20_000, 300_000])
+def test_a_header_longer_than_the_first_bytes_is_found(tmp_path, size):
+    path = saved(tmp_path / "a.dcm", private_block(dataset_of(), size))
+    assert find_in_file(path, TAGS).start > size
+    same(path)
+
+
+def rle(dataset):
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    return dataset
+
+
+def with_trailing(dataset):
+    dataset.DataSetTrailingPadding = bytes(8)
+    return dataset
+
+
+ODD = {
+    "deflated": (dataset_of, DeflatedExplicitVRLittleEndian),
+    "RLE": (lambda: rle(dataset_of()), RLELossless),
+    "bytes as words": (lambda: dataset_of("uint8", (3, 5)), ExplicitVRBigEndian),
+    "padding": (lambda: dataset_of(PixelData=bytes(30)), ExplicitVRLittleEndian),
+    "elements after the pixels": (lambda: with_trailing(dataset_of()), ExplicitVRLittleEndian),
+    "64 bits": (lambda: dataset_of("int64"), ExplicitVRLittleEndian),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_not_plain_is_left_to_pydicom(tmp_path, what):
+    make, syntax = ODD[what]
+    path = saved(tmp_path / "a.dcm", make(), syntax)
+    assert not is_plain(path)
+    same(path)
+
+
+EDITS = {
+    "an unknown type": (b"\x10\x00\x10\x00PN", b"\x10\x00\x10\x00ZZ"),
+    "a tag before its place": (b"\x18\x00\x50\x00DS", b"\x08\x00\x50\x00DS"),
+    "a number with a letter": (b"-1.5\\2e1\\+3 ", b"-1.5\\2e1\\+x "),
+    "a number that is none": (b"-1.5\\2e1\\+3 ", b"-1.5\\nan\\+3 "),
+    "a number beyond all": (b"-1.5\\2e1\\+3 ", b"-1.5\\9e9\\+3 "),
+    "an underscore": (b"-1.5\\2e1\\+3 ", b"-1_5\\2e1\\+3 "),
+    "a zero byte in a number": (b"-1.5\\2e1\\+3 ", b"-1.5\\2e1\\+3\0"),
+    "another sign": (b"\x28\x00\x03\x01US\x02\x00\x01\x00", b"\x28\x00\x03\x01US\x02\x00\x07\x00"),
+    "more bits than there are": (b"\x28\x00\x01\x01US\x02\x00\x10\x00", b"\x28\x00\x01\x01US\x02\x00\x63\x00"),
+    "no rows": (b"\x28\x00\x10\x00US\x02\x00\x03\x00", b"\x28\x00\x10\x00US\x02\x00\x00\x00"),
+    "more rows": (b"\x28\x00\x10\x00US\x02\x00\x03\x00", b"\x28\x00\x10\x00US\x02\x00\x04\x00"),
+    "fewer rows": (b"\x28\x00\x10\x00US\x02\x00\x03\x00", b"\x28\x00\x10\x00US\x02\x00\x02\x00"),
+    "rows as a signed number": (b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00SS"),
+    "pixels of another type": (b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00UN"),
+    "pixels without an end": (b"OW\0\0\x18\0\0\0", b"OW\0\0\xff\xff\xff\xff"),
+    "an implicit syntax for explicit elements": (b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"),
+    "a zero byte in the character set": (b"ISO_IR 100", b"ISO\x00IR 100"),
+    "no such grey": (b"MONOCHROME2", b"MONOCHROME3"),
+    "no such syntax": (b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.1\0"),
+}
+
+
+def outcome(read, path):
+    """What a road makes of a file: header and values, or its one line."""
+    try:
+        header, values = read(path)
+    except UnreadableFileError as error:
+        return str(error)
+    return header, values.tolist(), values.dtype.newbyteorder("=")
+
+
+def header_outcome(read, path):
+    try:
+        return read(path)
+    except UnreadableFileError as error:
+        return str(error)
+
+
+def agree(path):
+    assert outcome(dicom_read.read_slice, path) == outcome(by_pydicom, path)
+    assert header_outcome(dicom_read.read_header, path) == header_outcome(odd_header, path)
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_both_roads_say_the_same_of_a_file_that_is_not_to_the_letter(tmp_path, what):
+    before, after = EDITS[what]
+    path = saved(tmp_path / "a.dcm", dataset_of())
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
+    agree(path)
+
+
+@pytest.mark.parametrize("syntax", PLAIN, ids=lambda syntax: syntax.keyword)
+def test_both_roads_say_the_same_of_damage(tmp_path, syntax):
+    chance = random.Random(9)
+    sequences = sequence(sequence(None, undefined=True), None, undefined=True)
+    made = dataset_of("uint16", BitsStored=12, HighBit=11, ReferencedImageSequence=sequences, PixelData=bytes(24))
+    path = saved(tmp_path / "a.dcm", made, syntax)
+    content = path.read_bytes()
+    for length in range(128, len(content), 7):
+        path.write_bytes(content[:length])
+        agree(path)
+    for _ in range(250):
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 2)):
+            damaged[chance.randrange(128, len(content))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        agree(path)
+
+
+def test_sequences_nested_without_end_are_no_crash(tmp_path):
+    path = saved(tmp_path / "a.dcm", dataset_of())
+    content = path.read_bytes()
+    place = content.index(b"\x10\x00\x10\x00PN")
+    level = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    path.write_bytes(content[:place] + 3000 * level + content[place:])
+    agree(path)
+
+
+def test_every_file_is_read_once(tmp_path, monkeypatch):
+    paths = []
+    for number in range(3):
+        dataset = dataset_of(ImagePositionPatient=[0, 0, number], RescaleSlope="2")
+        paths.append(saved(tmp_path / f"{number}.dcm", dataset))
+    opened = []
+    real = io.open
+
+    def counted(file, *args, **options):
+        opened.append(Path(file).name)
+        return real(file, *args, **options)
+
+    monkeypatch.setattr(io, "open", counted)
+    DicomFormat().read_image(Source("dicom", tuple(paths)))
+    assert sorted(opened) == ["0.dcm", "1.dcm", "2.dcm"]
+    opened.clear()
+    assert dicom_read.read_series_key(paths[0]).modality == "MR"
+    assert opened == ["0.dcm"]
+
+
+def test_slices_of_different_types_become_one_that_holds_both(tmp_path):
+    kinds = ({"dtype": "uint16"}, {}, {"RescaleSlope": "2"})
+    paths = [
+        saved(tmp_path / f"{z}.dcm", dataset_of(**kind, ImagePositionPatient=[0, 0, z]), ExplicitVRBigEndian)
+        for z, kind in enumerate(kinds)
+    ]
+    source = Source("dicom", tuple(paths[:2]))
+    image = DicomFormat().read_image(source)
+    assert image.data.dtype.name == "int32" == DicomFormat().describe(source).dtype
+    whole = DicomFormat().read_image(Source("dicom", tuple(paths)))
+    for index, path in enumerate(paths):
+        np.testing.assert_array_equal(whole.data[0, :, :, index], by_pydicom(path)[1].T)
+
+
+@given(st.integers(1, 9).flatmap(lambda count: st.permutations(range(count))))
+def test_a_stack_is_put_in_order_in_its_place(order):
+    stack = np.arange(2 * len(order)).reshape(len(order), 2)
+    expected = stack[order]
+    ordered = in_order(stack, np.array(order))
+    assert np.shares_memory(ordered, stack)
+    np.testing.assert_array_equal(ordered, expected)
+
+
+def test_real_files_are_read_as_pydicom_reads_them(real_data):
+    files = [path for path in (real_data / "dicom").rglob("*") if path.is_file() and path.suffix != ".gz"]
+    plain = 0
+    for path in sorted(files)[::7]:
+        plain += is_plain(path)
+        agree(path)
+    assert plain
