@@ -110,3 +110,19 @@ def test_the_help_states_the_gates_as_they_are():
     assert f"no more than {fp32.pixels}, {fp16.pixels}, {int8.pixels} pixels" in said
     assert {gate.loss for gate in GATES.values()} == {0.005}
     assert "falls by 0.005 at most" in said
+
+
+@pytest.mark.parametrize(
+    ("differing", "says"),
+    [
+        ((3, 0), None),  # 0.9985 and 1
+        ((3, 3), "mask Dice >= 0.999 in the mean over labels fails with 0.998500"),
+        ((5, 0, 0), "mask Dice >= 0.998 over all cases fails on core with 0.997500"),
+        ((0,), None),
+        ((3,), "mask Dice >= 0.999 in the mean over labels fails with 0.998500"),
+    ],
+)
+def test_bf16_is_held_to_the_mean_over_labels(differing: tuple[int, ...], says: str | None):
+    labels = dict(zip(("core", "rim", "centre"), (LabelParity(count, 2000) for count in differing), strict=False))
+    failure = Parity("bf16", "openvino", (CaseParity("a", 0.1, labels),)).failure()
+    assert failure is None if says is None else failure is not None and says in failure.reason
