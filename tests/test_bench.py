@@ -15,6 +15,7 @@ from segtool.bench.processes import LatencyProcess, RowError
 from segtool.bench.rows import Row, parse_batches, parse_devices, plan
 from segtool.bench.timing import Timing, percentile
 from segtool.errors import UsageError
+from segtool.model_file import read_spec, write_spec
 from tests.quantised import quantise
 from tests.shell import segtool
 from tests.tiny import bright_spec, volume_spec, write_model
@@ -89,7 +90,7 @@ def test_rows_are_models_times_devices_times_batches(tmp_path: Path) -> None:
     assert Row.from_dict(json.loads(json.dumps(rows[0].as_dict()))) == rows[0]
 
 
-def test_files_in_int8_are_left_out_on_openvino_unless_named(tmp_path: Path) -> None:
+def test_files_in_int8_are_left_out_on_openvino_unless_named_or_proved_there(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model.onnx", bright_spec())
     quantise(model, tmp_path / "int8.onnx")
     assert plan([tmp_path / "int8.onnx"], ["openvino"], [], [1], None) == ()
@@ -97,6 +98,12 @@ def test_files_in_int8_are_left_out_on_openvino_unless_named(tmp_path: Path) -> 
     assert row.precision == "int8"
     (row,) = plan([tmp_path / "int8.onnx"], ["openvino"], ["int8"], [1], None)
     assert row.device == "openvino"
+    spec = read_spec(model)
+    row_of_export = {"engine": "openvino", "computing": "int8+bf16", "passed": True}
+    proved = spec.model_copy(update={"provenance": {"export": {"proved_on": [row_of_export]}}})
+    write_spec(tmp_path / "int8.onnx", proved, tmp_path / "proved.onnx")
+    (row,) = plan([tmp_path / "proved.onnx"], ["openvino"], [], [1], None)
+    assert row.precision == "bf16"
 
 
 @pytest.fixture(scope="module")

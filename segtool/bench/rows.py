@@ -10,8 +10,8 @@ from segtool.backends import DEVICES, Device
 from segtool.backends.base import Precision
 from segtool.backends.graph import read_graph
 from segtool.errors import MissingDependencyError, UsageError
-from segtool.machine import processor
 from segtool.model_file import read_spec
+from segtool.spec import ModelSpec
 
 BATCHES = {2: (1, 8), 3: (1,)}
 """By the rank of the input: what is measured where no batch is named."""
@@ -132,10 +132,10 @@ def plan(
     rows: list[Row] = []
     for model in models:
         own = cast("Precision", read_graph(model).precision)
-        rank = read_spec(model).input.rank
+        spec = read_spec(model)
         for device in devices:
-            for precision in _precisions(device, own, precisions):
-                rows += [Row(model, device, precision, batch, threads) for batch in batches or BATCHES[rank]]
+            for precision in precisions or _precisions(device, own, spec):
+                rows += [Row(model, device, precision, batch, threads) for batch in batches or BATCHES[spec.input.rank]]
     return tuple(rows)
 
 
@@ -160,17 +160,25 @@ def peer_rows(
     )
 
 
-def _precisions(device: Device, own: Precision, wanted: Sequence[Precision]) -> Iterator[Precision]:
-    if wanted:
-        yield from wanted
-        return
-    # OpenVINO refuses nearly all files in int8, see `segtool.backends.openvino_check`.
-    if (device, own) != ("openvino", "int8"):
+def _precisions(device: Device, own: Precision, spec: ModelSpec) -> Iterator[Precision]:
+    if device != "openvino" or own not in ("fp32", "int8"):
         yield own
-    if device == "openvino" and own == "fp32" and _computes_bf16():
-        yield "bf16"
+        return
+    if own == "fp32":
+        yield own
+        if _computes_bf16():
+            yield "bf16"
+    else:
+        # OpenVINO refuses most files in int8 that were not proved on it, see `segtool.backends.openvino_check`.
+        ways: dict[Precision, str] = {"int8": "int8", "bf16": "int8+bf16"}
+        yield from (precision for precision, computing in ways.items() if spec.is_proved("openvino", computing))
 
 
 def _computes_bf16() -> bool:
-    """Whether OpenVINO would take this processor's bf16, as far as Linux says."""
-    return bool({"avx512_bf16", "amx_bf16"} & processor()[1])
+    """Whether OpenVINO does; False where it cannot be imported, which the row in fp32 will say."""
+    from segtool.backends.openvino_engine import computes_bf16
+
+    try:
+        return computes_bf16()
+    except MissingDependencyError:
+        return False
