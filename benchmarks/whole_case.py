@@ -41,6 +41,7 @@ from segtool.scores import Structure
 
 KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1)}
 MODEL = "model.onnx"
+INT8 = "model-int8.onnx"  # as `segtool export RUN --precision int8` calls it
 Stages = dict[str, float]
 
 
@@ -55,6 +56,7 @@ class Contender:
         build: From a row with model and threads, the case's folder and an output folder to a function that segments
             the case once and gives its seconds by stage, of which ``infer`` is the network.
         malloc: Set glibc's allocator.
+        file: Of the run, without which it is left out.
     """
 
     what: str
@@ -62,6 +64,7 @@ class Contender:
     package: str
     build: Callable[[Row, Path, Path], Callable[[], Stages]]
     malloc: bool = False
+    file: str = MODEL
 
 
 def nnunet(row: Row, case: Path, out: Path) -> Callable[[], Stages]:
@@ -141,12 +144,17 @@ CONTENDERS = {
         "segtool predict --device cpu (ONNX Runtime, fp32)", f"{PREDICT} --device cpu", "onnxruntime", segtool("cpu")
     ),
     "segtool-openvino": Contender(
-        "segtool predict, as it chooses by itself for volumes (OpenVINO, fp32)", f"{PREDICT} --device openvino",
-        "openvino", segtool("openvino"),
+        "segtool predict --precision fp32 (OpenVINO)", f"{PREDICT} --device openvino --precision fp32",
+        "openvino", segtool("openvino", "fp32"),
     ),
+    "segtool": Contender("segtool predict, as it chooses by itself", PREDICT, "openvino", segtool("auto")),
     "segtool-openvino-bf16": Contender(
         "segtool predict --precision bf16 (OpenVINO)", f"{PREDICT} --device openvino --precision bf16",
         "openvino", segtool("openvino", "bf16"),
+    ),
+    "segtool-int8": Contender(
+        "segtool predict of the INT8 file, as it chooses by itself", PREDICT.replace(MODEL, INT8), "openvino",
+        segtool("auto"), file=INT8,
     ),
 }  # fmt: skip
 
@@ -154,7 +162,7 @@ CONTENDERS = {
 def serve(name: str, run: Path, case: Path, out: Path) -> None:
     """A contender's process: segments once for every line it reads."""
     channel = own_stdout()
-    segment = CONTENDERS[name].build(Row(run / MODEL, "cpu", None, 1, cores(), name), case, out)
+    segment = CONTENDERS[name].build(Row(run / CONTENDERS[name].file, "cpu", None, 1, cores(), name), case, out)
     for _ in sys.stdin:
         start = time.perf_counter()
         stages = segment()
@@ -229,6 +237,7 @@ def contest(run: Path, case: Path, names: list[str], rounds: int, weights: str) 
     """All that is measured of one network."""
     spec = read_spec(run / MODEL)
     assert spec.input.rank == 3
+    names = [name for name in names if (run / CONTENDERS[name].file).is_file()]
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(run, case, names, rounds, Path(folder))
         compare(rows, run, Path(folder))
@@ -239,6 +248,7 @@ def contest(run: Path, case: Path, names: list[str], rounds: int, weights: str) 
         "network": {
             "spec": spec.name,
             "patch": list(spec.input.patch),
+            "whole_case_voxels": spec.input.whole_case_voxels,
             "channels": list(spec.channel_names),
             "weights": weights,
             "model_mb": (run / MODEL).stat().st_size / 1e6,
