@@ -33,7 +33,7 @@ from segtool.postprocess import decide
 from segtool.spec import ModelSpec
 from segtool_export.onnx_file import write_onnx
 from segtool_export.parity import AnyArray
-from segtool_export.quantisation import calibrate, quantise
+from segtool_export.quantisation import calibrate, parted, quantise
 from segtool_train.networks import get_network
 from segtool_train.networks.base import Interface
 from segtool_train.recipe import find_recipe, read_recipe, shipped_recipes
@@ -114,9 +114,10 @@ def measure(network: nn.Module, spec: ModelSpec, *, build: bool) -> dict[str, di
     return found
 
 
-def write_int8(full: Path, spec: ModelSpec, images: AnyArray, path: Path) -> None:
-    """The form that is tried first."""
-    quantise(full, calibrate(full, list(images), "minmax"), path, outputs=True)
+def write_int8(full: Path, spec: ModelSpec, images: AnyArray, path: Path, *, outputs: bool = True) -> None:
+    """The form that is tried first; without ``outputs`` the one that is next, which keeps sums in FP32."""
+    full = parted(full)
+    quantise(full, calibrate(full, list(images), "minmax"), path, outputs=outputs)
     write_spec(path, spec, path)
 
 

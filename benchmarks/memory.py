@@ -1,4 +1,4 @@
-"""Peak memory of ``segtool predict`` against the number of cases: it must not grow with the folder.
+"""Time and peak memory of ``segtool predict`` against the number of cases: memory must not grow with the folder.
 
 Run: ``python -m benchmarks.memory``
 """
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -17,17 +18,18 @@ from benchmarks.common import machine, save, versions
 from benchmarks.folder import write_slices
 from segtool.phantom import phantom_volume
 
-SLICES, VOLUMES = (100, 400, 1600), (4, 16, 64)
+SLICES, VOLUMES = (10, 200, 2000), (10, 200)
 
 
-def peak_mb(folder: Path, output: Path, *more: str) -> float:
-    """Largest resident memory of a whole ``segtool predict`` process, in MB."""
-    command = [sys.executable, "-m", "segtool", "predict", str(folder), "-o", str(output), "--device", "cpu"]
+def predict(folder: Path, output: Path, *more: str) -> tuple[float, float]:
+    """Seconds of a whole ``segtool predict`` process, and its largest resident memory in MB."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "segtool", "predict", str(folder), "-o", str(output)]
     process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    return usage.ru_maxrss * 1024 / 1e6
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
@@ -46,15 +48,15 @@ def main() -> None:
                 else:
                     for index in range(count):
                         shutil.copy(top / "volume.nii.gz", folder / f"case_{index:03d}.nii.gz")
-                peak = peak_mb(folder, top / "out")
-                rows.append({"cases": count, "what": kind, "peak_mb": peak})
-                print(f"{count:5} {kind:24} {peak:7.0f} MB", flush=True)
+                seconds, peak = predict(folder, top / "out")
+                rows.append({"cases": count, "what": kind, "peak_mb": peak, "seconds": seconds})
+                print(f"{count:5} {kind:24} {seconds:7.1f} s {peak:7.0f} MB", flush=True)
                 shutil.rmtree(folder)
                 shutil.rmtree(top / "out")
     result = {
-        "what": "peak resident memory of segtool predict, whole process, MB",
+        "what": "seconds and peak resident memory (MB) of segtool predict, whole process",
         "machine": machine(),
-        "versions": versions("segtool", "onnxruntime", "numpy"),
+        "versions": versions("segtool", "onnxruntime", "openvino", "numpy"),
         "rows": rows,
     }
     print(save("memory", result))

@@ -132,10 +132,40 @@ def sizes(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def engines(result: dict[str, Any]) -> str:
+    """Every engine and precision, a table a network."""
+    return "\n".join(one_subject(name, one) for name, one in result["networks"].items())
+
+
+def one_subject(name: str, result: dict[str, Any]) -> str:
+    """The engines with one network, beside torch in fp32 at the same batch."""
+    rows = [row for row in result["rows"] if row["latency"] is not None]
+    lines = [
+        f"**{name}**:",
+        "",
+        "| engine | precision | batch | ms a call (p50) | a second | times torch fp32 | of fp32 matmul | peak memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        base = next(one for one in rows if one["peer"] == "torch" and one["batch"] == row["batch"])
+        speed, share = row["throughput_per_s"], row["gflops"]
+        lines.append(
+            f"| {row['engine']['engine']} | {row['engine']['precision']} | {row['batch']} "
+            f"| {row['latency']['p50_ms']:.1f} | {speed:.3g} | {speed / base['throughput_per_s']:.2f} "
+            f"| {'' if share is None else format(share / result['fp32_limit_gflops'], '.0%')} "
+            f"| {row['engine_peak_mb']:.0f} MB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def memory(result: dict[str, Any]) -> str:
-    """Peak memory against the number of cases."""
-    lines = ["| folder | peak memory of the process |", "|---|---|"]
-    lines += [f"| {row['cases']} {row['what']} | {row['peak_mb']:.0f} MB |" for row in result["rows"]]
+    """Time and peak memory against the number of cases."""
+    lines = ["| folder | seconds of the process | a case | peak memory |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['cases']} {row['what']} | {row['seconds']:.1f} | {row['seconds'] / row['cases']:.3f} "
+        f"| {row['peak_mb']:.0f} MB |"
+        for row in result["rows"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -227,6 +257,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coco_overlap": coco_overlap,
     "systems": systems,
     "sweep": sweep,
+    "engines": engines,
     "export_matrix": export_matrix,
     "folder": speed,
     "memory": memory,

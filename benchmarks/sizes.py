@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx import save as save_onnx
 
 from benchmarks.common import machine, save, versions
-from benchmarks.memory import peak_mb
+from benchmarks.memory import predict as predict_process
 from segtool.model_file import write_spec
 from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, VolumeSpec
 
@@ -63,7 +63,7 @@ def write_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 def predict(model: Path, folder: Path, output: Path) -> dict[str, Any]:
     """The whole process's peak memory, and the report's times."""
-    peak = peak_mb(folder, output, "-m", str(model))
+    _, peak = predict_process(folder, output, "-m", str(model))
     report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     return {
         "peak_mb": peak,

@@ -14,6 +14,7 @@ from segtool.errors import MissingChannelError, VoxelError
 from segtool.formats import get_format, label_reader
 from segtool.geometry import Geometry
 from segtool.regrid import fit_channel, fit_labels
+from segtool.side_by_side import side_by_side
 from segtool.spec import ChannelSpec, ModelSpec
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -86,14 +87,13 @@ def bind_channels(source: CaseSource, spec: ModelSpec) -> tuple[Source, ...]:
 
 
 def _named_channels(source: CaseSource, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
-    images: dict[tuple[object, ...], Image] = {}
-    channels = []
-    for wanted, part in zip(spec.channels, bind_channels(source, spec), strict=True):
-        file = (part.format, part.paths, part.dataset)
-        if file not in images:
-            images[file] = _read(Source(*file))
-        channels.append(_pick(images[file], part, wanted, notes))
-    return channels
+    bound = bind_channels(source, spec)
+    files = list(dict.fromkeys((part.format, part.paths, part.dataset) for part in bound))
+    images = dict(zip(files, side_by_side(lambda file: _read(Source(*file)), files), strict=True))
+    return [
+        _pick(images[part.format, part.paths, part.dataset], part, wanted, notes)
+        for wanted, part in zip(spec.channels, bound, strict=True)
+    ]
 
 
 def _find(channel: ChannelSpec, names: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from segtool.backends.base import Backend
 from segtool.bundled import default_model
 from segtool.ensemble import Ensemble, read_models
 from segtool.finishing import CaseFinisher
@@ -16,8 +15,8 @@ from segtool.postprocess import Thresholds, thresholds_for
 from segtool.predict_options import DEFAULT_OUTPUT, PredictOptions, Progress
 from segtool.report import CaseResult, Report
 from segtool.scan import Scan, scan
-from segtool.spec import PostprocessSpec
-from segtool.stages import BATCH, StageOptions, Stages
+from segtool.spec import ModelSpec, PostprocessSpec
+from segtool.stages import BATCH, Engine, StageOptions, Stages
 from segtool.version import __version__
 
 __all__ = ["DEFAULT_OUTPUT", "PredictOptions", "Progress", "predict_folder"]
@@ -55,58 +54,60 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
     if options.resume:
         check_resumable(options.output, checksums, settings)
-    before_load = time.perf_counter()
-    backend, engines = _load_engine(models, options, progress.on_wait)
-    load_s = time.perf_counter() - before_load
-    windowed = spec.in_windows() if "tensorrt" in backend.name else spec  # its engines take one extent
-    progress.on_start(models, backend, found)
     run = CaseFinisher(spec, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
+    calls = _calls(spec, options)
     stages = Stages(
-        backend,
-        windowed,
+        spec,
         StageOptions(
             threshold=thresholds,
-            batch=options.batch or BATCH[backend.device],
-            engines=engines,
-            readers=1 + engines // _ENGINES_FED,
-            writers=1 + engines // _ENGINES_FED,
+            readers=1 + calls // _ENGINES_FED,
+            writers=1 + calls // _ENGINES_FED,
             strict=options.strict,
             keep_probabilities=options.save_probabilities or options.soft_metrics,
         ),
         run.finish,
         progress.on_units,
     )
+    starting = _EngineStart(models, spec, options, calls, progress.on_wait)
     interrupted = False
+
+    def loaded() -> Engine:
+        engine = starting()
+        progress.on_start(models, engine.backend, found)
+        return engine
+
     try:
-        stages.run(todo)
+        stages.run(todo, loaded)
     except KeyboardInterrupt:
         interrupted = True
         raise
     finally:
-        report = Report(
-            command="predict",
-            tool_version=__version__,
-            cases=(*_lost(found), *(run.results[s.name] for s in found.cases if s.name in run.results)),
-            elapsed_s=time.perf_counter() - start,
-            model=models.name,
-            model_sha256=checksums[0] if len(checksums) == 1 else None,
-            models=tuple((member.name, member.sha256) for member in models.members),
-            device=backend.device,
-            engine=f"{backend.name} {backend.version}",
-            precision=backend.precision,
-            options=settings,
-            notes=(
-                *models.notes,
-                *([backend.note] if backend.note else []),
-                *([_CUT] if windowed is not spec else []),
-                *_notes(found, interrupted),
-            ),
-            patients=options.patients,
-            setup_seconds={"find cases": scan_s, "load model": load_s},
-        )
-        report.write_json(options.output / "report.json")
-        report.write_csv(options.output / "report.csv")
+        if starting.engine is not None:
+            backend, cut = starting.engine.backend, starting.engine.spec is not spec
+            report = Report(
+                command="predict",
+                tool_version=__version__,
+                cases=(*_lost(found), *(run.results[s.name] for s in found.cases if s.name in run.results)),
+                elapsed_s=time.perf_counter() - start,
+                model=models.name,
+                model_sha256=checksums[0] if len(checksums) == 1 else None,
+                models=tuple((member.name, member.sha256) for member in models.members),
+                device=backend.device,
+                engine=f"{backend.name} {backend.version}",
+                precision=backend.precision,
+                options=settings,
+                notes=(
+                    *models.notes,
+                    *([backend.note] if backend.note else []),
+                    *([_CUT] if cut else []),
+                    *_notes(found, interrupted),
+                ),
+                patients=options.patients,
+                setup_seconds={"find cases": scan_s, "load model": starting.seconds},
+            )
+            report.write_json(options.output / "report.json")
+            report.write_csv(options.output / "report.csv")
     return report
 
 
@@ -115,18 +116,59 @@ def _models(options: PredictOptions) -> Ensemble:
     return read_models([paths] if isinstance(paths, Path) else list(paths), options.tta)
 
 
-def _load_engine(models: Ensemble, options: PredictOptions, on_wait: Callable[[str], None]) -> tuple[Backend, int]:
-    """The engine, and how many threads are to call it at the same time.
+def _calls(spec: ModelSpec, options: PredictOptions) -> int:
+    """How many threads call an engine on a CPU at the same time.
 
     Slices run side by side, one thread each: no thread waits for another inside the network, so that reading and
     writing take from the cores only what they use. A volume's windows are few and large; all threads share each.
     """
-    slices = models.spec.input.rank == 2
-    calls = (options.threads or cores()) if slices else 1
-    threads = 1 if slices else options.threads
-    backend = models.load(options.device, threads, calls=calls, precision=options.precision, log=on_wait)
-    on_gpu = _GPU_ENGINES if slices else 1
-    return backend, calls if backend.device == "cpu" else on_gpu
+    return (options.threads or cores()) if spec.input.rank == 2 else 1
+
+
+class _EngineStart:
+    """Loads the engine when it is called.
+
+    Attributes:
+        engine: None until then.
+        seconds: It took.
+    """
+
+    def __init__(
+        self,
+        models: Ensemble,
+        spec: ModelSpec,
+        options: PredictOptions,
+        calls: int,
+        on_wait: Callable[[str], None],
+    ) -> None:
+        self._models, self._spec, self._options, self._calls = models, spec, options, calls
+        self._on_wait = on_wait
+        self.engine: Engine | None = None
+        self.seconds = 0.0
+
+    def __call__(self) -> Engine:
+        """The engine, once.
+
+        Raises:
+            UserError: As :meth:`segtool.ensemble.Ensemble.load`.
+        """
+        before, options, slices = time.perf_counter(), self._options, self._spec.input.rank == 2
+        backend = self._models.load(
+            options.device,
+            1 if slices else options.threads,
+            calls=self._calls,
+            precision=options.precision,
+            log=self._on_wait,
+        )
+        on_gpu = _GPU_ENGINES if slices else 1
+        self.engine = Engine(
+            backend,
+            self._spec.in_windows() if "tensorrt" in backend.name else self._spec,  # its engines take one extent
+            options.batch or BATCH[backend.device],
+            self._calls if backend.device == "cpu" else on_gpu,
+        )
+        self.seconds = time.perf_counter() - before
+        return self.engine
 
 
 def _lost(found: Scan) -> list[CaseResult]:

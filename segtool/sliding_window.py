@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.resample import array_module
+from segtool.side_by_side import ranges, side_by_side
 from segtool.spec import ModelSpec
 
 AnyArray = npt.NDArray[Any]
@@ -148,7 +149,7 @@ class Windows:
             done += len(level) - len(asked)
             for group in _batches(asked, batch):
                 for place, window in zip(images, group, strict=False):
-                    place[...] = source[(slice(None), *window)]
+                    _copy(place, source[(slice(None), *window)], xp)
                 answer = run(images[: len(group)])
                 if total is None:
                     total = self._zeros(answer.shape[1], xp)
@@ -217,11 +218,27 @@ def _add_weighted(total: AnyArray, logits: AnyArray, weights: AnyArray, xp: Modu
     if xp is not np:
         total += logits * weights
         return
-    # Plane by plane, so that the product never leaves the cache.
-    product = np.empty_like(logits[:, 0])
-    for plane in range(len(weights)):
-        np.multiply(logits[:, plane], weights[plane], out=product)
-        total[:, plane] += product
+
+    def add(planes: slice) -> None:
+        # Plane by plane, so that the product never leaves the cache.
+        product = np.empty_like(logits[:, 0])
+        for plane in range(planes.start, planes.stop):
+            np.multiply(logits[:, plane], weights[plane], out=product)
+            total[:, plane] += product
+
+    side_by_side(add, ranges(len(weights)))
+
+
+def _copy(place: AnyArray, window: AnyArray, xp: ModuleType) -> None:
+    """Write ``window`` ``(C, *patch)`` into ``place``."""
+    if xp is not np:
+        place[...] = window
+        return
+
+    def copy(planes: slice) -> None:
+        place[:, planes] = window[:, planes]
+
+    side_by_side(copy, ranges(window.shape[1]))
 
 
 def _shift(total: AnyArray, planes: int) -> None:

@@ -48,8 +48,6 @@ class StageOptions:
 
     Args:
         threshold: Probability above which a voxel belongs to a label; one for all, or one a label.
-        batch: Slices a call of the network.
-        engines: Threads that call the network at the same time, the caller's among them.
         readers: Threads that read and preprocess.
         writers: Threads that postprocess and write.
         strict: Refuse cases that need resampling onto one grid.
@@ -57,12 +55,27 @@ class StageOptions:
     """
 
     threshold: Thresholds
-    batch: int
-    engines: int = 1
     readers: int = 1
     writers: int = 1
     strict: bool = False
     keep_probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded model, and how it is called.
+
+    Args:
+        backend: The model.
+        spec: As the backend runs it, see :meth:`segtool.spec.ModelSpec.in_windows`.
+        batch: Slices a call.
+        calls: Threads that call it at the same time, the caller's among them.
+    """
+
+    backend: Backend
+    spec: ModelSpec
+    batch: int
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,7 @@ class Stages:
     """Runs cases through the stages.
 
     Args:
-        backend: The loaded model.
-        spec: Its spec.
+        spec: Of the model.
         options: Sizes and switches.
         finish: Called once for every case, done or failed, in a writer thread.
         on_units: Told how many slices or windows the network has just done.
@@ -110,13 +122,14 @@ class Stages:
 
     def __init__(
         self,
-        backend: Backend,
         spec: ModelSpec,
         options: StageOptions,
         finish: Finish,
         on_units: Callable[[int], None] | None = None,
     ) -> None:
-        self._backend, self._spec, self._options, self._finish = backend, spec, options, finish
+        self._spec, self._options, self._finish = spec, options, finish
+        self._engine: Engine | None = None
+        self._started = threading.Event()
         self._on_units = on_units or (lambda _count: None)
         self._ready: ByteQueue[_Input] = ByteQueue(_READY_BYTES)
         self._answers: ByteQueue[_Output] = ByteQueue(_LOGITS_BYTES)
@@ -124,20 +137,28 @@ class Stages:
         self._sources_lock = threading.Lock()
         self._bug: BaseException | None = None
 
-    def run(self, sources: Sequence[CaseSource]) -> None:
+    def run(self, sources: Sequence[CaseSource], start: Callable[[], Engine]) -> None:
         """Run all cases; returns when each has been finished.
+
+        Args:
+            sources: The cases.
+            start: Loads the engine, while the first cases are read; none is finished before.
 
         Raises:
             KeyboardInterrupt: As it came; cases that were not finished are left out.
+            UserError: As ``start`` raises it.
         """
         self._sources = iter([Job(source) for source in sources])
         readers = [self._thread(self._read) for _ in range(self._options.readers)]
         # The slabs of a volume come in order, and one thread takes them in order.
         count = self._options.writers if self._spec.input.rank == 2 else 1
         writers = [self._thread(self._write) for _ in range(count)]
-        engines = [self._thread(self._infer) for _ in range(self._options.engines - 1)]
         closer = self._thread(lambda: self._close_after(readers))
+        engines: list[threading.Thread] = []
         try:
+            self._engine = start()
+            self._started.set()
+            engines += [self._thread(self._infer) for _ in range(self._loaded.calls - 1)]
             # The engine keeps every core busy. A matrix product of a few milliseconds that starts BLAS threads
             # of its own then waits for cores that it cannot have, ten times longer than it computes.
             with threadpool_limits(1, user_api="blas"), _quick_switches():
@@ -160,6 +181,11 @@ class Stages:
         if self._bug is not None:
             raise self._bug
 
+    @property
+    def _loaded(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
     def _thread(self, work: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
             try:
@@ -178,6 +204,7 @@ class Stages:
         self._ready.stop()
         self._answers.stop()
         self._memory.stop()
+        self._started.set()  # for whoever waits; the queues stop them next
 
     def _close_after(self, readers: Sequence[threading.Thread]) -> None:
         for reader in readers:
@@ -256,16 +283,16 @@ class Stages:
                 self._run_volume(item)
                 continue
             batch.append(item)
-            if len(batch) == self._options.batch:
+            if len(batch) == self._loaded.batch:
                 self._run_slices(batch)
                 batch = []
         if batch:
             self._run_slices(batch)
 
     def _run_slices(self, batch: list[_Input]) -> None:
-        xp = self._backend.xp
+        xp = self._loaded.backend.xp
         start = time.perf_counter()
-        logits = self._backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
+        logits = self._loaded.backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
         logits = on_host(logits)
         share = (time.perf_counter() - start) / len(batch)
         for item, answer in zip(batch, logits, strict=True):
@@ -283,14 +310,13 @@ class Stages:
             self._on_units(done - before)
             before = done
 
-        extent = window_extent(item.tensor.shape[1:], self._spec)
+        extent = window_extent(item.tensor.shape[1:], self._loaded.spec)
         windows = Windows(item.tensor, extent, self._spec.input.overlap)
         # One answer was announced when the input was put.
         with item.job.lock:
             item.job.waiting_for += windows.slab_count - 1
-        slabs = windows.slabs(
-            self._backend.run, xp=self._backend.xp, on_window=report, background=background_logits(self._spec)
-        )
+        backend = self._loaded.backend
+        slabs = windows.slabs(backend.run, xp=backend.xp, on_window=report, background=background_logits(self._spec))
         for _ in range(windows.slab_count):
             with item.job.timed("infer"):
                 logits = next(slabs).logits
@@ -331,6 +357,9 @@ class Stages:
         self._complete(job)
 
     def _complete(self, job: Job) -> None:
+        self._started.wait()
+        if self._engine is None:
+            raise Stopped
         try:
             if job.error is None and job.assembler is not None:
                 with job.timed("postprocess"):

@@ -18,6 +18,7 @@ from segtool.case import UNNAMED, CaseSource
 from segtool.errors import CaseError, MissingDependencyError, UsageError
 from segtool.loading import bind_channels
 from segtool.machine import version_of
+from segtool.model_file import read_spec
 from segtool.spec import IntensitySpec, ModelSpec, VolumeSpec
 from segtool_export.peers import TorchPeer
 
@@ -43,8 +44,8 @@ class CasePeer(TorchPeer):
 
     def __init__(self, row: Row, mixed: bool) -> None:
         check_installed(self.tool, self.package, self.install)
+        self.volumes = check_model(self.tool, read_spec(row.model))
         super().__init__(row, mixed)
-        self.volumes = check_model(self.tool, self.spec)
         self.version = version_of(self.package) or ""
         self.network_s = 0.0
         self._entered = 0.0

@@ -61,7 +61,7 @@ def int8_candidates(full: Path, images: Sequence[AnyArray], calibration: Calibra
         calibration: One way to take them, or all; the last rounds go on with the first.
     """
     methods: Sequence[Method] = tuple(_METHODS) if calibration == "best" else (calibration,)
-    network = _Network(_parted(full), images)
+    network = _Network(parted(full), images)
     for outputs in (True, False):
         where = "" if outputs else ", sums in fp32"
         facts = {} if outputs else {"kept_in_fp32": "sums of convolutions"}
@@ -84,14 +84,14 @@ def int8_candidates(full: Path, images: Sequence[AnyArray], calibration: Calibra
         ]
 
 
-def _parted(full: Path) -> Path:
+def parted(full: Path) -> Path:
     """The model in the form that is made INT8, beside it."""
     model = onnx.load(full)
     join_norms(model)
     split_joins(model)
-    parted = full.with_name("parted.onnx")
-    onnx.save(model, parted)
-    return parted
+    path = full.with_name("parted.onnx")
+    onnx.save(model, path)
+    return path
 
 
 class _Network:

@@ -9,7 +9,7 @@ from segtool.job import Finish
 from segtool.machine import cores
 from segtool.postprocess.decision import own_thresholds
 from segtool.spec import ModelSpec
-from segtool.stages import BATCH, StageOptions, Stages
+from segtool.stages import BATCH, Engine, StageOptions, Stages
 from segtool_train.data.base import Item
 
 
@@ -34,11 +34,7 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     # Slices run side by side, one engine thread each; a volume's windows share all cores.
     calls = cores() if slices else 1
     backend = averaged([load_backend(model, device, 1 if slices else None, calls=calls)], [spec])
-    options = StageOptions(
-        threshold=own_thresholds(spec),
-        batch=BATCH[backend.device],
-        engines=calls if backend.device == "cpu" else 1,
-        keep_probabilities=True,
-    )
-    Stages(backend, spec, options, finish).run([item.source for item in items])
+    engine = Engine(backend, spec, BATCH[backend.device], calls if backend.device == "cpu" else 1)
+    options = StageOptions(threshold=own_thresholds(spec), keep_probabilities=True)
+    Stages(spec, options, finish).run([item.source for item in items], lambda: engine)
     return f"{backend.name} {backend.version} {backend.device}"

@@ -13,7 +13,7 @@ from segtool.formats.arrays import AnyArray, check_index, narrow
 from segtool.formats.base import Description
 from segtool.formats.dicom_elements import looks_like_dicom
 from segtool.formats.dicom_read import SeriesKey, read_header, read_series_key, read_slice
-from segtool.formats.dicom_slice import Slice
+from segtool.formats.dicom_slice import Slice, unreadable
 from segtool.formats.dicom_stack import grid_of, in_order
 from segtool.geometry import Geometry
 
@@ -42,7 +42,10 @@ class DicomFormat:
             UnreadableFileError: A file is broken or of another kind, or the slices form no even stack.
         """
         check_index(source, 1)
-        headers, stack = _read_stack(source.paths)
+        try:
+            headers, stack = _read_stack(source.paths)
+        except MemoryError as error:
+            raise unreadable(source.path, error) from error
         order, geometry = grid_of(headers)
         if geometry.kind == "image":
             return Image(stack, geometry)

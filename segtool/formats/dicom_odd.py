@@ -6,6 +6,7 @@ import logging
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _PIXELS = [
 _BROKEN = (
     BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError,
     AttributeError, IndexError, struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
+    zlib.error,
 )  # fmt: skip
 
 # pydicom logs the values that it doubts, and a value may be a name.

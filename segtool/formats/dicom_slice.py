@@ -170,7 +170,7 @@ def intensities(header: Slice, pixels: AnyArray) -> AnyArray:
     MONOCHROME1 is turned round within the range of its bits, so that bright stays bright.
     """
     if header.inverted_from is not None:
-        pixels = (header.inverted_from - pixels.astype(np.int64)).astype(pixels.dtype)
+        pixels = pixels.dtype.type(header.inverted_from) - pixels  # a difference that its type always holds
     if header.is_rescaled:
         slope, intercept = header.rescale
         pixels = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)

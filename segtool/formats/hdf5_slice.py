@@ -57,16 +57,17 @@ class _Blocks:
         if depth == 1 or size > BLOCKS_LIMIT:
             return np.asarray(dataset[number])
         state = Path(dataset.file.filename).stat()
-        key = (dataset.file.filename, state.st_mtime_ns, state.st_size, dataset.name, number // depth)
+        file = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+        key = (*file, dataset.name, number // depth)
         # HDF5 reads for one thread at a time anyway, and the next most likely wants the same block.
         with self._lock:
             if key not in self._held:
+                while self._held and sum(block.nbytes for block in self._held.values()) + size > BLOCKS_LIMIT:
+                    oldest, _ = self._held.popitem(last=False)
+                    del self._left[oldest]
                 first = number - number % depth
                 self._held[key] = np.asarray(dataset[first : first + depth])
                 self._left[key] = len(self._held[key])
-                while sum(block.nbytes for block in self._held.values()) > BLOCKS_LIMIT:
-                    oldest, _ = self._held.popitem(last=False)
-                    del self._left[oldest]
             values: AnyArray = self._held[key][number % depth].copy()
             self._left[key] -= 1
             if not self._left[key]:

@@ -10,6 +10,7 @@ from segtool.case import Case
 from segtool.preprocess.intensity import normalise
 from segtool.preprocess.masks import coverage, nonzero_box
 from segtool.resample import resize
+from segtool.side_by_side import side_by_side
 from segtool.spec import ModelSpec, VolumeSpec
 
 Float32Array = npt.NDArray[np.float32]
@@ -43,10 +44,13 @@ class WindowedCase:
         self.tensor = self._prepare(cropped, spec)
 
     def _prepare(self, cropped: AnyArray, spec: ModelSpec) -> Float32Array:
-        """``(C, D, H, W)`` at the network's spacing, channel by channel: a large one is in memory once or twice."""
+        """``(C, D, H, W)`` at the network's spacing, a channel a core: a large one is in memory once or twice."""
         tensor = np.empty((len(cropped), *self.network_shape), np.float32)
-        for place, channel in zip(tensor, cropped, strict=True):
-            place[...] = resize(normalise(channel, spec.intensity), self.network_shape)
+
+        def prepare(index: int) -> None:
+            tensor[index] = resize(normalise(cropped[index], spec.intensity), self.network_shape)
+
+        side_by_side(prepare, range(len(cropped)))
         return tensor
 
     @cached_property

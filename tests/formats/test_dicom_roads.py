@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
-from segtool.formats import dicom_read
+from segtool.formats import dicom, dicom_read
 from segtool.formats.dicom import DicomFormat
 from segtool.formats.dicom_elements import OddError, find, find_in_file
 from segtool.formats.dicom_odd import odd_header, odd_slice
@@ -124,6 +124,7 @@ HEADERS = {
     "5 bits of a byte": {"dtype": "int8", "BitsStored": 5, "HighBit": 4},
     "20 bits of 32": {"dtype": "int32", "BitsStored": 20, "HighBit": 19},
     "inverted": {"dtype": "uint16", "BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1"},
+    "inverted 32 bits": {"dtype": "uint32", "PhotometricInterpretation": "MONOCHROME1"},
     "inverted with a sign": {"PhotometricInterpretation": "MONOCHROME1"},
     "rescaled": {"RescaleSlope": "0.37", "RescaleIntercept": "-1024"},
     "rescaled 32 bits": {"dtype": "int32", "RescaleSlope": "1.7", "RescaleIntercept": " 3.5E-1"},
@@ -270,6 +271,31 @@ def test_sequences_nested_without_end_are_no_crash(tmp_path):
     level = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     path.write_bytes(content[:place] + 3000 * level + content[place:])
     agree(path)
+
+
+def test_a_deflated_file_that_ends_early_is_one_line(tmp_path):
+    path = saved(tmp_path / "a.dcm", dataset_of(size=(32, 32)), DeflatedExplicitVRLittleEndian)
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert dicom_read.read_series_key(path) is None
+    for read in (dicom_read.read_slice, dicom_read.read_header):
+        with pytest.raises(UnreadableFileError, match="truncated"):
+            read(path)
+
+
+def test_64_bits_are_inverted_in_their_own_type(tmp_path):
+    dataset = dataset_of("uint64", PhotometricInterpretation="MONOCHROME1")
+    _, values = dicom_read.read_slice(saved(tmp_path / "a.dcm", dataset))
+    stored = np.frombuffer(dataset.PixelData, np.uint64).reshape(3, 4)
+    np.testing.assert_array_equal(values, ~stored)
+
+
+def test_a_series_beyond_memory_is_one_line(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.dcm", dataset_of())
+    header, _ = dicom_read.read_slice(path)
+    huge = np.broadcast_to(np.uint8(0), (2**30, 2**30))
+    monkeypatch.setattr(dicom, "read_slice", lambda _: (header, huge))
+    with pytest.raises(UnreadableFileError, match="MemoryError"):
+        DicomFormat().read_image(Source("dicom", (path, path)))
 
 
 def test_every_file_is_read_once(tmp_path, monkeypatch):

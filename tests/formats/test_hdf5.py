@@ -358,6 +358,30 @@ def test_blocks_of_unpacked_slices_are_bounded(packed, unpacked, monkeypatch):
     assert unpacked[-1] == 8
 
 
+def test_room_for_a_block_is_made_before_it_is_read(packed, monkeypatch):
+    monkeypatch.setattr(hdf5_slice, "BLOCKS_LIMIT", 4 * STACK[0].nbytes)
+    held = []
+    real = h5py.Dataset.__getitem__
+    monkeypatch.setattr(
+        h5py.Dataset, "__getitem__", lambda self, key: held.append(len(hdf5_slice._BLOCKS._held)) or real(self, key)
+    )
+    for number in (0, 4, 1):
+        FORM.read_image(Source("hdf5", (packed,), f"x[{number}]"))
+    assert held == [0, 0, 0]
+
+
+def test_another_file_of_the_same_name_size_and_time_is_read(packed, tmp_path):
+    other = tmp_path / "other.h5"
+    for path, value in ((packed, 1), (other, 2)):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=np.full_like(STACK, value), chunks=(4, 8, 8))
+        os.utime(path, (1e9, 1e9))
+    source = Source("hdf5", (packed,), "x[1]")
+    assert FORM.read_image(source).data.max() == 1
+    other.replace(packed)
+    assert FORM.read_image(source).data.max() == 2
+
+
 def test_a_file_that_was_written_again_is_read_again(packed):
     first = FORM.read_image(Source("hdf5", (packed,), "x[1]")).data
     with h5py.File(packed, "a") as file:
