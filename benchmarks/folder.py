@@ -1,6 +1,8 @@
-"""Folders of PNG, NIfTI and DICOM through ``predict`` beside the bare ONNX session on ready tensors.
+"""Folders of PNG, NIfTI and DICOM through ``predict`` beside the bare engine on ready tensors.
 
-Both use the bundled model, the same batch size, all cores and the same slices, in one process and in turn.
+Both use the bundled model in fp32, the same engine, batch size and slices and all cores, in one process and in turn.
+The bare engines are an ONNX Runtime session and a compiled OpenVINO model with their own settings, called as their
+documentation says.
 ``predict`` includes finding, reading, resizing, normalising, loading the model, restoring, writing and reporting.
 
 500 PNG slices, 200 NIfTI volumes of five slices, one DICOM series of 384 slices.
@@ -23,6 +25,7 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks.common import REAL_DATA, machine, save, spread, versions
+from segtool.backends.openvino_engine import the_core
 from segtool.bundled import default_model, find_model
 from segtool.demo_folder import write_dicom
 from segtool.loading import load_case
@@ -33,7 +36,14 @@ from segtool.preprocess import SlicedCase
 from segtool.scan import scan
 from segtool.spec import ModelSpec
 
-CASES, SIZES, BATCHES, RUNS = 500, (256, 512), (2, 8), 3
+CASES, SIZES, RUNS = 500, (256, 512), 3
+WAYS = (("openvino", 2), ("openvino", 8), ("cpu", 2))
+"""Engine, as ``--device`` names it, and batch."""
+PEERS = {
+    "cpu": "onnxruntime.InferenceSession(model, CPUExecutionProvider).run",
+    "openvino": "openvino.Core().compile_model(model, 'CPU', INFERENCE_PRECISION_HINT=f32)",
+}
+Run = Callable[[Any], Any]
 VOLUMES, SLICES, HEADS = 200, 384, 8
 Nifti: Any = nibabel.Nifti1Image  # nibabel does not type it
 
@@ -84,6 +94,15 @@ def inputs_of(folder: Path, spec: ModelSpec) -> Any:  # noqa: ANN401 - an array 
     ])  # fmt: skip
 
 
+def bare_engine(model: Path, device: str) -> Run:
+    """The engine by itself: ``(N, C, H, W)`` to logits."""
+    if device == "cpu":
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        return lambda batch: session.run(["logits"], {"image": batch})
+    compiled = the_core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda batch: compiled({"image": batch})
+
+
 def measure(model: Path, write: Callable[[Path], str], runs: int) -> list[dict[str, Any]]:
     """One row a batch size, for one folder."""
     spec = read_spec(model)
@@ -92,35 +111,39 @@ def measure(model: Path, write: Callable[[Path], str], runs: int) -> list[dict[s
         what = write(folder)
         cases = len(scan([folder], spec).cases)
         tensors = inputs_of(folder, spec)
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        engines = {device: bare_engine(model, device) for device in PEERS}
 
-        def bare(batch: int) -> float:
+        def bare(device: str, batch: int) -> float:
             start = time.perf_counter()
             for first in range(0, len(tensors), batch):
-                session.run(["logits"], {"image": tensors[first : first + batch]})
+                engines[device](tensors[first : first + batch])
             return time.perf_counter() - start
 
-        def whole(batch: int) -> float:
-            options = PredictOptions(model=model, output=Path(name) / "out", device="cpu", batch=batch)
+        def whole(device: Any, batch: int) -> float:  # noqa: ANN401 - one of the known names
+            options = PredictOptions(
+                model=model, output=Path(name) / "out", device=device, precision="fp32", batch=batch
+            )
             report = predict_folder([folder], options)
             assert report.counts["done"] == cases
             return report.elapsed_s
 
-        bare(BATCHES[0])
-        times: dict[tuple[str, int], list[float]] = {}
+        for device, batch in WAYS:
+            bare(device, batch)
+        times: dict[tuple[str, int], list[tuple[float, float]]] = {way: [] for way in WAYS}
         for _ in range(runs):
-            for batch in BATCHES:
-                for side, run in (("bare session", bare), ("segtool predict", whole)):
-                    times.setdefault((side, batch), []).append(run(batch))
+            for way in WAYS:
+                times[way].append((bare(*way), whole(*way)))
     rows = []
-    for batch in BATCHES:
-        both = times["bare session", batch], times["segtool predict", batch]
-        ratio = statistics.median(a / b for a, b in zip(*both, strict=True))
+    for (device, batch), pairs in times.items():
+        ratio = statistics.median(a / b for a, b in pairs)
+        both = [list(side) for side in zip(*pairs, strict=True)]
         rows.append(
             {
                 "what": what,
                 "slices": len(tensors),
+                "device": device,
                 "batch": batch,
+                "peer": PEERS[device],
                 "bare_session_s": spread(both[0]),
                 "segtool_predict_s": spread(both[1]),
                 "rate_of_predict_to_bare_session": ratio,
@@ -128,7 +151,7 @@ def measure(model: Path, write: Callable[[Path], str], runs: int) -> list[dict[s
         )
         medians = [statistics.median(values) for values in both]
         print(
-            f"{what}  batch {batch}   bare {medians[0]:.2f} s   predict {medians[1]:.2f} s   "
+            f"{what}  {device} batch {batch}   bare {medians[0]:.2f} s   predict {medians[1]:.2f} s   "
             f"ratio of rates {ratio:.3f}",
             flush=True,
         )
@@ -150,11 +173,11 @@ def main() -> None:
         write_series,
     ]
     result = {
-        "what": "a folder of scans, segtool predict beside the bare session, seconds",
+        "what": "a folder of scans, segtool predict beside the bare engine, seconds",
         "machine": machine(),
-        "versions": versions("segtool", "onnxruntime", "numpy", "pillow", "nibabel", "pydicom", "isal"),
+        "versions": versions("segtool", "onnxruntime", "openvino", "numpy", "pillow", "nibabel", "pydicom", "isal"),
         "model": f"{spec.name} {spec.version}",
-        "peer": f"onnxruntime.InferenceSession({spec.name}.onnx, CPUExecutionProvider).run on ready float32 tensors",
+        "peer": "the engine on ready float32 tensors, one call after the other",
         "rows": [row for write in folders for row in measure(model, write, arguments.runs)],
         "goal": "0.85 or more",
     }

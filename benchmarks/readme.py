@@ -21,6 +21,7 @@ from benchmarks.common import RESULTS
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- (run|results): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 110
+BARE = {"cpu": "ONNX Runtime session", "openvino": "OpenVINO model"}
 
 
 def transcript(command: str, folder: Path) -> str:
@@ -77,7 +78,7 @@ def speed(_: dict[str, Any]) -> str:
     rows = ["| measured | segtool | beside it | ratio |", "|---|---|---|---|"]
     rows += [
         f"| {row['what']}, batch {row['batch']} | {row['segtool_predict_s']['median']:.2f} s "
-        f"| bare ONNX session on ready tensors {row['bare_session_s']['median']:.2f} s "
+        f"| bare {BARE[row['device']]} on ready tensors {row['bare_session_s']['median']:.2f} s "
         f"| {row['rate_of_predict_to_bare_session']:.2f} of its rate |"
         for row in folder["rows"]
     ]

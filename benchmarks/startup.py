@@ -73,7 +73,7 @@ def main() -> None:
         bare.write_text(BARE)
         picture, output = Path(folder) / "slice.png", Path(folder) / "out"
         Image.fromarray((phantom_slice(0, size=SIDE)[0] >> 4).astype(np.uint8)).save(picture)
-        first_mask = [sys.executable, "-m", "segtool", "predict", str(picture), "-o", str(output), "--device", "cpu"]
+        first_mask = [sys.executable, "-m", "segtool", "predict", str(picture), "-o", str(output)]
         commands = {
             "segtool predict slice.png": first_mask,
             **others(),
@@ -95,7 +95,7 @@ def main() -> None:
     result = {
         "what": "start-up of the command line, whole processes in turn, seconds",
         "machine": machine(),
-        "versions": versions("segtool", "typer", "rich", "onnxruntime", "torch", "monai", "nnunetv2"),
+        "versions": versions("segtool", "typer", "rich", "onnxruntime", "openvino", "torch", "monai", "nnunetv2"),
         "seconds": {name: spread(values) for name, values in times.items()},
         "ratio_to_bare_typer": ratio,
         "goal": "below 1.5",
