@@ -25,20 +25,22 @@ def split_joins(model: ModelProto) -> int:
     uses = Counter(name for node in model.graph.node for name in node.input)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     channels = _channels(model)
-    parted: dict[str, NodeProto] = {}
+    parted: dict[str, tuple[NodeProto, list[int]]] = {}
     for node in model.graph.node:
         join = joins.get(node.input[0]) if node.op_type == "Conv" else None
-        if join is None or uses[node.input[0]] > 1 or node.input[1] not in weights:
+        grouped = any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
+        if join is None or grouped or uses[node.input[0]] > 1 or node.input[1] not in weights:
             continue
-        known = all(name in channels for name in join.input)
-        if known and sum(channels[name] for name in join.input) == weights[node.input[1]].dims[1]:
-            parted[node.output[0]] = join
-    gone = {join.output[0] for join in parted.values()}
+        own = _parts([channels.get(name) for name in join.input], weights[node.input[1]].dims[1])
+        if own is not None:
+            parted[node.output[0]] = join, own
+    gone = {join.output[0] for join, _ in parted.values()}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
-        join = parted.get(node.output[0]) if node.output else None
-        if join is not None:
-            nodes += _sum(node, join, [channels[name] for name in join.input], weights[node.input[1]], model)
+        found = parted.get(node.output[0]) if node.output else None
+        if found is not None:
+            join, own = found
+            nodes += _sum(node, join, own, weights[node.input[1]], model)
         elif not (node.output and node.output[0] in gone):
             nodes.append(node)
     gone_weights = {node.input[1] for node in model.graph.node if node.output and node.output[0] in parted}
@@ -75,6 +77,14 @@ def _sum(
             yield helper.make_node("Add", both, [total], f"{convolution.name or output}/sum-{number}")
         else:
             total = piece.output[0]
+
+
+def _parts(known: list[int | None], total: int) -> list[int] | None:
+    """Channels of each part, of which one may be unknown, as behind a resizing; None where they cannot be told."""
+    left = total - sum(count for count in known if count is not None)
+    if known.count(None) == 1 and left > 0:
+        return [left if count is None else count for count in known]
+    return [count for count in known if count is not None] if None not in known and left == 0 else None
 
 
 def _axis(node: NodeProto) -> int:

@@ -1,5 +1,6 @@
 """Particulars of HDF5."""
 
+import os
 from pathlib import Path
 
 import h5py
