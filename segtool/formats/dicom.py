@@ -121,10 +121,10 @@ def _save(path: Path, voxels: AnyArray, geometry: Geometry) -> None:
 def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
     """Headers and values ``(slices, rows, columns)`` in the order of ``paths``, each file read once.
 
-    Slices of another size keep their place empty: :func:`grid_of` refuses them.
+    Slices of another size leave their place at 0: :func:`grid_of` refuses them.
     """
     header, first = read_slice(paths[0])
-    headers, stack = [header], np.empty((len(paths), *first.shape), first.dtype.newbyteorder("="))
+    headers, stack = [header], np.zeros((len(paths), *first.shape), first.dtype.newbyteorder("="))
     stack[0] = first
     others: dict[int, AnyArray] = {}
     for index, path in enumerate(paths[1:], start=1):

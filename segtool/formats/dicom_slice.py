@@ -85,6 +85,8 @@ class Tags(Protocol):
         ...
 
 
+MAX_PIXELS = 2**26
+"""Of one slice: 8192x8192. More is an error of scale or an attack."""
 TAGS: dict[int, tuple[str, bytes]] = {
     0x0008_0005: ("SpecificCharacterSet", b"CS"),
     0x0008_0016: ("SOPClassUID", b"UI"),
@@ -118,6 +120,12 @@ def slice_of(tags: Tags, path: Path) -> Slice:
     """
     _refuse_other_kinds(tags, path)
     stored, signed = tags.integer("BitsStored"), bool(tags.integer("PixelRepresentation"))
+    size = tags.integer("Rows"), tags.integer("Columns")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UnreadableFileError(
+            f"{path}: claims {size[0]}x{size[1]} pixels, more than {MAX_PIXELS} in a slice",
+            "It is damaged, or no slice of a scan: leave it out, or export it again.",
+        )
     directions = tags.numbers("ImageOrientationPatient", 6)
     spacing = tags.numbers("PixelSpacing", 2)
     position = tags.numbers("ImagePositionPatient", 3)
@@ -129,7 +137,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
     is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
     return Slice(
         path=path,
-        size=(tags.integer("Rows"), tags.integer("Columns")),
+        size=size,
         position=position,
         row=directions and directions[:3],
         column=directions and directions[3:],

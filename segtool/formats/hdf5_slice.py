@@ -1,5 +1,6 @@
 """One slice of an HDF5 stack as if it were a dataset of its own."""
 
+import math
 import re
 import threading
 from collections import OrderedDict
@@ -53,7 +54,7 @@ class _Blocks:
     def slice(self, dataset: h5py.Dataset, number: int) -> AnyArray:
         """``dataset[number]``, an array of its own."""
         depth = dataset.chunks[0] if dataset.chunks else 1
-        size = dataset.dtype.itemsize * depth * int(np.prod(dataset.shape[1:]))
+        size = dataset.dtype.itemsize * depth * math.prod(dataset.shape[1:])
         if depth == 1 or size > BLOCKS_LIMIT:
             return np.asarray(dataset[number])
         state = Path(dataset.file.filename).stat()

@@ -231,6 +231,7 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, changes, match):
         pytest.param({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR", id="palette"),
         pytest.param({"SOPClassUID": SegmentationStorage, "Modality": "SEG"}, "scan that it segments", id="SEG"),
         pytest.param({"Rows": None}, "not an image", id="no rows"),
+        pytest.param({"Rows": 60_000, "Columns": 60_000}, "claims 60000x60000 pixels", id="too many pixels"),
         pytest.param({"PixelSpacing": None}, "PixelSpacing", id="no spacing"),
         pytest.param({"PixelSpacing": [0, 1]}, "PixelSpacing", id="spacing of 0"),
         pytest.param({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular", id="parallel"),
