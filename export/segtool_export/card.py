@@ -67,7 +67,11 @@ def _input(spec: ModelSpec) -> str:
         spacing = "the scan's own spacing"
         if spec.input.spacing_mm is not None:
             spacing = " x ".join(f"{mm:g}" for mm in spec.input.spacing_mm) + " mm"
-        return f"{channels}, 3D, windows of {patch} at {spacing}"
+        limit = spec.input.whole_case_voxels
+        windows = (
+            f"windows of {patch}" if limit is None else f"whole cases up to {limit} voxels, else windows of {patch},"
+        )
+        return f"{channels}, 3D, {windows} at {spacing}"
     size = "x".join(str(n) for n in spec.input.size)
     plane = "any plane; volumes are cut across their widest spacing"
     if spec.input.plane != "acquired":

@@ -1,5 +1,6 @@
 """What a model file says about itself, for ``inspect`` and ``models``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,15 @@ def _scalar(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _tree(values: dict[str, Any], above: str) -> list[str]:
+def _tree(values: Mapping[Any, Any], above: str) -> list[str]:
     """Provenance, one line a leaf, under its path such as ``data.licence``."""
     lines = []
     for key, value in values.items():
         name = f"{above}{key}"
         if isinstance(value, dict):
             lines += _tree(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines += _tree(dict(enumerate(value, start=1)), f"{name}.")
         else:
             lines.append(f"from       {name}: {_scalar(value)}")
     return lines
