@@ -164,7 +164,7 @@ class _EngineStart:
         self.engine = Engine(
             backend,
             self._spec.in_windows() if "tensorrt" in backend.name else self._spec,  # its engines take one extent
-            options.batch or BATCH[backend.device],
+            options.batch or (BATCH[backend.device] if slices else 1),
             self._calls if backend.device == "cpu" else on_gpu,
         )
         self.seconds = time.perf_counter() - before

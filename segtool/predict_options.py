@@ -26,7 +26,7 @@ class PredictOptions:
             model's own.
         device: Where to run.
         precision: Of the arithmetic, refused where the engine computes in another; None for the model file's own.
-        batch: Slices the network takes at once; None for what suits the device.
+        batch: Slices or windows that the network takes at once; None for what suits the device.
         threads: CPU threads of the engine; None for one a core.
         overlay: Also write pictures with the contours.
         save_probabilities: Also write probability maps.

@@ -68,7 +68,7 @@ class Engine:
     Args:
         backend: The model.
         spec: As the backend runs it, see :meth:`segtool.spec.ModelSpec.in_windows`.
-        batch: Slices a call.
+        batch: Slices or windows a call.
         calls: Threads that call it at the same time, the caller's among them.
     """
 
@@ -316,7 +316,9 @@ class Stages:
         with item.job.lock:
             item.job.waiting_for += windows.slab_count - 1
         backend = self._loaded.backend
-        slabs = windows.slabs(backend.run, xp=backend.xp, on_window=report, background=background_logits(self._spec))
+        slabs = windows.slabs(
+            backend.run, self._loaded.batch, backend.xp, on_window=report, background=background_logits(self._spec)
+        )
         for _ in range(windows.slab_count):
             with item.job.timed("infer"):
                 logits = next(slabs).logits

@@ -170,6 +170,9 @@ def _parity(spec: ModelSpec) -> str:
         ("largest difference of logits", f"{proof['logits_max_abs_diff']:.2g}"),
         ("operator set", str(export["opset"])),
     ]
+    for one in export.get("proved_on", ()):
+        outcome = "passes: taken unasked" if one["passed"] else "fails: only where asked for"
+        rows.append((f"on {one['parity']['engine']}", f"worst {one['parity']['mask_dice_worst']:.6f}, {outcome}"))
     return table(("", ""), rows)
 
 

@@ -34,7 +34,7 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     # Slices run side by side, one engine thread each; a volume's windows share all cores.
     calls = cores() if slices else 1
     backend = averaged([load_backend(model, device, 1 if slices else None, calls=calls)], [spec])
-    engine = Engine(backend, spec, BATCH[backend.device], calls if backend.device == "cpu" else 1)
+    engine = Engine(backend, spec, BATCH[backend.device] if slices else 1, calls if backend.device == "cpu" else 1)
     options = StageOptions(threshold=own_thresholds(spec), keep_probabilities=True)
     Stages(spec, options, finish).run([item.source for item in items], lambda: engine)
     return f"{backend.name} {backend.version} {backend.device}"

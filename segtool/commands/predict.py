@@ -76,12 +76,16 @@ def predict(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, bf16 or int8. [default: the model file's] "
-            "bf16 is OpenVINO's; others must be the model file's."
+            help="fp32, fp16, bf16 or int8: bf16 is OpenVINO's, others must be the model file's. "
+            "[default: the file's, or bf16 where its export proved that masks stay]"
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Slices the network takes at once. [default: 2 on a CPU, 8 on a GPU]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Slices or windows the network takes at once. [default: 2 slices on a CPU, 8 on a GPU; 1 window]",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Also print where the time went.")] = False,
