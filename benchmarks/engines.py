@@ -69,7 +69,8 @@ def bench(subject: Subject, folder: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "segtool", "bench", "-m", str(folder / file), "--no-cases", "--json"]
         command += ["--batch", subject.batches, *subject.more, *more]
         # A row that fails makes the exit code 1, and the JSON says why.
-        both.append(json.loads(subprocess.run(command, check=False, stdout=subprocess.PIPE).stdout))
+        said = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+        both.append(json.loads(said.replace(f"{folder}/", "")))
     first, second = both
     return first | {key: first[key] + second[key] for key in ("rows", "notes")}
 
