@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segtool.backends import Device
+from segtool.backends import Device, runnable
 from segtool.backends.base import Precision
 from segtool.bundled import default_model, find_model
 from segtool.case import Case, LabelMap
@@ -70,7 +70,7 @@ class Model:
         if self.spec.input.rank == 3:
             volume = WindowedCase(case, self.spec)
             whole = VolumeAssembler(volume, self.spec, cut)
-            extent = window_extent(volume.tensor.shape[1:], self.spec)
+            extent = window_extent(volume.tensor.shape[1:], runnable(self.backend, self.spec))
             windows = Windows(volume.tensor, extent, self.spec.input.overlap)
             for slab in windows.slabs(self.backend.run, xp=self.backend.xp, background=background_logits(self.spec)):
                 whole.add(slab.logits)
@@ -117,7 +117,8 @@ def load_model(
         threads: CPU threads of the engine; None for one a core.
         tta: Test-time augmentation: ``none``, ``flips``, or axes such as ``horizontal,vertical``; None for what
             the model asks for.
-        precision: Of the arithmetic, such as bf16 with ``device="openvino"``; None for the model file's own.
+        precision: Of the arithmetic, such as bf16 with ``device="openvino"``; None for what suits the engine,
+            see :func:`segtool.backends.load_backend`.
 
     Raises:
         ModelError: Not a segtool model, or models that do not fit each other.

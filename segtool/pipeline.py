@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from segtool.backends import runnable
 from segtool.bundled import default_model
 from segtool.ensemble import Ensemble, read_models
 from segtool.finishing import CaseFinisher
@@ -163,7 +164,7 @@ class _EngineStart:
         on_gpu = _GPU_ENGINES if slices else 1
         self.engine = Engine(
             backend,
-            self._spec.in_windows() if "tensorrt" in backend.name else self._spec,  # its engines take one extent
+            runnable(backend, self._spec),
             options.batch or (BATCH[backend.device] if slices else 1),
             self._calls if backend.device == "cpu" else on_gpu,
         )

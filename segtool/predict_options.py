@@ -25,7 +25,7 @@ class PredictOptions:
         tta: Test-time augmentation: ``none``, ``flips``, or axes such as ``horizontal,vertical``; None for the
             model's own.
         device: Where to run.
-        precision: Of the arithmetic, refused where the engine computes in another; None for the model file's own.
+        precision: Of the arithmetic, refused where the engine computes in another; None for what suits the engine.
         batch: Slices or windows that the network takes at once; None for what suits the device.
         threads: CPU threads of the engine; None for one a core.
         overlay: Also write pictures with the contours.

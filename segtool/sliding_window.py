@@ -132,7 +132,7 @@ class Windows:
         plane_sums = _outer(across, xp)
         end = self._padded.shape[1]
         inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
-        images = xp.empty((batch, len(source), *self._patch), source.dtype)
+        images = xp.empty((min(batch, self.count), len(source), *self._patch), source.dtype)
         total: AnyArray | None = None
         done = 0
         for start, following in self._levels():

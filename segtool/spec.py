@@ -290,18 +290,20 @@ class ModelSpec(_Frozen):
         """Names of the input channels, in order."""
         return tuple(channel.name for channel in self.channels)
 
-    def is_proved(self, engine: str, computing: str) -> bool:
+    def is_proved(self, engine: str, computing: str, version: str | None = None) -> bool:
         """Whether the export held this engine's masks, in this precision of its arithmetic, against the original's.
 
         Args:
             engine: Such as ``openvino``.
             computing: Such as ``bf16``, or ``int8+bf16`` of a file whose convolutions are in INT8.
+            version: Of the engine, which must be the proved one up to its second number; None for any.
         """
         export = self.provenance.get("export")
         rows = export.get("proved_on") if isinstance(export, dict) else None
         return isinstance(rows, list) and any(
             isinstance(row, dict)
             and (row.get("engine"), row.get("computing"), row.get("passed")) == (engine, computing, True)
+            and (version is None or str(row.get("version")).split(".")[:2] == version.split(".")[:2])
             for row in rows
         )
 

@@ -18,7 +18,7 @@ from segtool.backends.openvino_check import check_int8
 from segtool.backends.openvino_engine import computes_bf16
 from segtool.errors import DeviceError, ModelError, UserError
 from segtool.model_file import read_spec, write_spec
-from segtool.spec import ModelSpec
+from segtool.spec import ModelSpec, VolumeSpec
 
 
 @pytest.fixture
@@ -114,10 +114,13 @@ def test_auto_leaves_int8_files_to_onnxruntime_unless_they_were_proved_on_openvi
         ]
 
 
-def proved_on_openvino(model: Path, path: Path, computing: str, passed: bool = True) -> Path:
+def proved_on_openvino(
+    model: Path, path: Path, computing: str, passed: bool = True, version: str | None = None
+) -> Path:
     """A copy of the model whose spec says so."""
     spec = read_spec(model)
-    row = {"engine": "openvino", "computing": computing, "passed": passed}
+    version = openvino_or_skip().__version__.partition("-")[0] if version is None else version
+    row = {"engine": "openvino", "version": version, "computing": computing, "passed": passed}
     write_spec(model, spec.model_copy(update={"provenance": {"export": {"proved_on": [row]}}}), path)
     return path
 
@@ -137,6 +140,25 @@ def test_bf16_is_taken_unasked_where_the_export_proved_it(
     assert backend.precision == expected
     assert ("bf16 as its export proved" in backend.why) == passed
     assert load_backend(proved, device, precision="fp32").precision == "fp32"
+
+
+def test_a_proof_on_another_openvino_counts_for_nothing_and_is_noted(model: Path, tmp_path: Path) -> None:
+    openvino_or_skip()
+    if not computes_bf16():
+        pytest.skip("this processor does not compute in bf16")
+    backend = load_backend(proved_on_openvino(model, tmp_path / "old.onnx", "bf16", version="2019.1.0"), "openvino")
+    assert backend.precision == "fp32"
+    assert "bf16 was proved on another openvino" in backend.note
+
+
+def test_an_answer_of_another_extent_is_refused(tmp_path: Path) -> None:
+    openvino_or_skip()
+    strided = write_model(tmp_path / "model.onnx", bright_spec())
+    graph = load(strided)
+    graph.graph.node[0].attribute.append(helper.make_attribute("strides", [2, 2]))
+    save(graph, strided)
+    with pytest.raises(ModelError, match=r"answers \(1, 1, 8, 8\).*segtool export"):
+        load_backend(strided, "openvino", 1).run(np.zeros((1, 1, 16, 16), np.float32))
 
 
 @pytest.mark.parametrize("rows", [None, "openvino", [None], [{"engine": "openvino"}], {"engine": "openvino"}])
@@ -352,3 +374,17 @@ def test_openvino_is_refused_where_it_computes_a_quantised_file_wrongly(quantise
 def test_a_quantised_file_is_not_taken_for_fp32(quantised: Path) -> None:
     with pytest.raises(DeviceError, match=r"computes .* in int8"):
         load_backend(quantised, "cpu", precision="fp32")
+
+
+def test_a_graph_of_one_extent_cannot_serve_whole_cases(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx", volume_spec())
+    whole = VolumeSpec(patch=(16, 16, 16), crop_to_nonzero=False, whole_case_voxels=10**6)
+    write_spec(model, volume_spec(input=whole), model)
+    load_backend(model, "cpu").close()
+    graph = load(model)
+    for value in (*graph.graph.input, *graph.graph.output):
+        for axis in (2, 3, 4):
+            value.type.tensor_type.shape.dim[axis].dim_value = 16
+    save(graph, model)
+    with pytest.raises(ModelError, match=r"one extent, and its spec serves whole cases.*segtool export"):
+        load_backend(model, "cpu")

@@ -107,6 +107,8 @@ def export_run(
     spec, network = weights.spec(), weights.network()
     if min_component_share is not None:
         spec = spec.model_copy(update={"postprocess": with_share(spec.postprocess, min_component_share)})
+    if conversion.static:
+        spec = spec.in_windows()
     samples = _samples(weights.run, spec, cases)
     with tempfile.TemporaryDirectory(prefix="segtool-export-") as folder:
         original = Original(_torch_run(network), "torch fp32", Path(folder))

@@ -83,6 +83,8 @@ def adopt(source: Path, spec_file: Path | None, target: Path) -> Adopted:
     spec = _spec(source, spec_file)
     model = _load(source)
     dims = next(iter(shapes.inputs.values()))
+    if any(n is not None for n in dims[2:]):
+        spec = spec.in_windows()  # a graph of one extent takes no whole cases
     _check_declared(source, spec, dims)
     original = _original(source)
     notes = list(_adapt(source, model, spec))

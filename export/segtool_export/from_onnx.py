@@ -69,7 +69,7 @@ def export_onnx(
         adopted = adopt(source, spec_file, folder / "adopted.onnx")
         if conversion.precision != "fp32":
             check_inside(adopted.path, conversion.precision)
-        spec = adopted.spec
+        spec = adopted.spec.in_windows() if conversion.static else adopted.spec
         if min_component_share is not None:
             spec = spec.model_copy(update={"postprocess": with_share(spec.postprocess, min_component_share)})
         samples = _samples(spec, cases)

@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from segtool_export.onnx_graph import all_nodes
+
 _CHANNELS = 1
 
 
@@ -22,14 +24,16 @@ def split_joins(model: ModelProto) -> int:
         model: Its weights lie in it. Changed in place.
     """
     joins = {node.output[0]: node for node in model.graph.node if node.op_type == "Concat" and _axis(node) == _CHANNELS}
-    uses = Counter(name for node in model.graph.node for name in node.input)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in all_nodes(model.graph) for name in node.input)
+    uses.update(value.name for value in model.graph.output)
+    given = {value.name for value in model.graph.input}  # old files list their weights there
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in given}
     channels = _channels(model)
     parted: dict[str, tuple[NodeProto, list[int]]] = {}
     for node in model.graph.node:
         join = joins.get(node.input[0]) if node.op_type == "Conv" else None
         grouped = any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
-        if join is None or grouped or uses[node.input[0]] > 1 or node.input[1] not in weights:
+        if join is None or len(join.input) < 2 or grouped or uses[node.input[0]] > 1 or node.input[1] not in weights:
             continue
         own = _parts([channels.get(name) for name in join.input], weights[node.input[1]].dims[1])
         if own is not None:
@@ -45,6 +49,7 @@ def split_joins(model: ModelProto) -> int:
             nodes.append(node)
     gone_weights = {node.input[1] for node in model.graph.node if node.output and node.output[0] in parted}
     gone_weights -= {name for node in nodes for name in node.input}
+    gone_weights -= {value.name for value in model.graph.output}
     for name in sorted(gone_weights):
         model.graph.initializer.remove(weights[name])
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -61,7 +66,7 @@ def _sum(
     ends = [0, *np.cumsum(channels)]
     total = ""
     for number, (part, (start, end)) in enumerate(zip(join.input, pairwise(ends), strict=True)):
-        own = numpy_helper.from_array(np.ascontiguousarray(values[:, start:end]), f"{weights.name}/{number}")
+        own = numpy_helper.from_array(np.ascontiguousarray(values[:, start:end]), f"{output}/weights-{number}")
         model.graph.initializer.append(own)
         piece = NodeProto()
         piece.CopyFrom(convolution)

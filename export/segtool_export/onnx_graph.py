@@ -17,7 +17,7 @@ def known_operators(model: ModelProto) -> str | None:
     if opset > newest:
         return f"operator set {opset} is newer than what onnx {onnx.__version__} knows ({newest})"
     functions = {function.name for function in model.functions}
-    for node in _nodes(model.graph):
+    for node in all_nodes(model.graph):
         if node.domain in _STANDARD and node.op_type not in functions and not onnx.defs.has(node.op_type, opset):
             return f"operator {node.op_type!r} is not in operator set {opset}"
     return None
@@ -48,7 +48,7 @@ def rename(model: ModelProto, old: str, new: str) -> None:
     """Call a tensor otherwise wherever it stands; one that has the new name already makes room."""
     if old == new:
         return
-    taken = {name for node in _nodes(model.graph) for name in (*node.input, *node.output)}
+    taken = {name for node in all_nodes(model.graph) for name in (*node.input, *node.output)}
     taken |= {tensor.name for tensor in model.graph.initializer}
     names = {old: new}
     if new in taken:
@@ -56,7 +56,7 @@ def rename(model: ModelProto, old: str, new: str) -> None:
         while free in taken:
             free += "_"
         names[new] = free
-    for node in _nodes(model.graph):
+    for node in all_nodes(model.graph):
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
     graph = model.graph
@@ -85,7 +85,7 @@ def own_weights(model: ModelProto) -> None:
                 copy.CopyFrom(weights[weight])
                 copy.name = node.input[position]
             used.add(name)
-    needed = {name for node in _nodes(model.graph) for name in node.input}
+    needed = {name for node in all_nodes(model.graph) for name in node.input}
     needed |= {value.name for value in model.graph.output}
     for node in [node for node in model.graph.node if node.output[0] in aliases.keys() - needed]:
         model.graph.node.remove(node)
@@ -108,10 +108,10 @@ def set_dims(model: ModelProto, dims: Mapping[int, int | str]) -> None:
     del model.graph.value_info[:]
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[NodeProto]:
+def all_nodes(graph: onnx.GraphProto) -> Iterator[NodeProto]:
     """All nodes, those of graphs within the graph included."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+                yield from all_nodes(inner)

@@ -52,11 +52,13 @@ class OnEngine:
 
     Args:
         engine: Such as ``openvino``.
+        version: Of that engine.
         computing: Precision of its arithmetic, as :meth:`segtool.spec.ModelSpec.is_proved` has it.
         parity: What came of it.
     """
 
     engine: str
+    version: str
     computing: str
     parity: Parity
 
@@ -67,7 +69,9 @@ class OnEngine:
 
     def to_provenance(self) -> dict[str, Any]:
         """What the model file says about it."""
-        row = {"engine": self.engine, "computing": self.computing, "passed": self.passed}
+        row = {
+            "engine": self.engine, "version": self.version, "computing": self.computing, "passed": self.passed,
+        }  # fmt: skip
         return row | {"parity": self.parity.to_provenance()}
 
 
@@ -84,24 +88,28 @@ def prove_on_openvino(
         precision: Of the file.
 
     Returns:
-        Nothing where OpenVINO is not installed, where the processor has no bf16 for a file in FP32, or where OpenVINO
-        computes an INT8 file wrongly, which it finds by itself.
+        Nothing where OpenVINO is not installed or does not load the file, where the processor has no bf16 for a file in
+        FP32, or where OpenVINO computes an INT8 file wrongly, which it finds by itself: the file is for other engines.
     """
     if precision == "fp16" or find_spec("openvino") is None:
         return ()
-    from segtool.backends.openvino_engine import computes_bf16
+    from segtool.backends.openvino_engine import computes_bf16, import_openvino
 
     ways: dict[str, EnginePrecision] = {"int8": "int8"} if precision == "int8" else {}
-    if computes_bf16():
-        ways = {"bf16" if precision == "fp32" else "int8+bf16": "bf16", **ways}
+    try:
+        version = import_openvino().__version__.partition("-")[0]
+        if computes_bf16():
+            ways = {"bf16" if precision == "fp32" else "int8+bf16": "bf16", **ways}
+    except MissingDependencyError:
+        return ()
     found: list[OnEngine] = []
     for computing, asked in ways.items():
         gates: Judged = "int8" if precision == "int8" else cast("Judged", computing)
         try:
             parity = compare(original, path, spec, samples, gates, "openvino", asked)
-        except (DeviceError, MissingDependencyError):
-            return tuple(found)
-        found.append(OnEngine("openvino", computing, parity))
+        except (DeviceError, MissingDependencyError, ModelError):
+            continue
+        found.append(OnEngine("openvino", version, computing, parity))
         if found[-1].passed:
             break
     return tuple(found)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from segtool.backends import Device, load_backend
+from segtool.backends import Device, load_backend, runnable
 from segtool.backends.averaging import averaged
 from segtool.job import Finish
 from segtool.machine import cores
@@ -34,7 +34,12 @@ def segment(model: Path, spec: ModelSpec, items: Sequence[Item], device: Device,
     # Slices run side by side, one engine thread each; a volume's windows share all cores.
     calls = cores() if slices else 1
     backend = averaged([load_backend(model, device, 1 if slices else None, calls=calls)], [spec])
-    engine = Engine(backend, spec, BATCH[backend.device] if slices else 1, calls if backend.device == "cpu" else 1)
+    engine = Engine(
+        backend,
+        runnable(backend, spec),
+        BATCH[backend.device] if slices else 1,
+        calls if backend.device == "cpu" else 1,
+    )
     options = StageOptions(threshold=own_thresholds(spec), keep_probabilities=True)
     Stages(spec, options, finish).run([item.source for item in items], lambda: engine)
     return f"{backend.name} {backend.version} {backend.device}"

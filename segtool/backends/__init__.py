@@ -112,7 +112,19 @@ def _openvino_is_meant(model: Path, graph: Graph) -> bool:
         return True
     text = graph.metadata.get(ModelSpec.KEY)
     spec = None if text is None else ModelSpec.from_json(text, str(model))
-    return spec is not None and any(spec.is_proved("openvino", computing) for computing in ("int8", "int8+bf16"))
+    if spec is None or not any(spec.is_proved("openvino", computing) for computing in ("int8", "int8+bf16")):
+        return False
+    from segtool.backends.openvino_engine import computes_bf16
+
+    try:
+        return spec.is_proved("openvino", "int8") or computes_bf16()
+    except MissingDependencyError:
+        return False
+
+
+def runnable(backend: Backend, spec: ModelSpec) -> ModelSpec:
+    """The spec as the backend can run it: an engine of TensorRT takes one extent, and no whole cases."""
+    return spec.in_windows() if "tensorrt" in backend.name else spec
 
 
 def _cpu(model: Path, graph: Graph, options: EngineOptions) -> Backend:

@@ -68,9 +68,15 @@ class AveragingBackend:
         self._views, self._activation = tuple(views), activation
         backends = [view.backend for view in views]
         first = backends[0]
-        self.name, self.version, self.device = first.name, first.version, first.device
+        self.name = "+".join(dict.fromkeys(backend.name for backend in backends))
+        self.version = "+".join(dict.fromkeys(backend.version for backend in backends))
+        self.device = first.device
         self.precision = "+".join(dict.fromkeys(backend.precision for backend in backends))
-        self.why, self.note, self.xp = first.why, first.note, first.xp
+        self.why, self.note = (
+            "; ".join(filter(None, dict.fromkeys(texts)))
+            for texts in ([backend.why for backend in backends], [backend.note for backend in backends])
+        )
+        self.xp = first.xp
 
     def run(self, batch: AnyArray) -> AnyArray:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; NaN where a view is not finite."""

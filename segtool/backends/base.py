@@ -59,7 +59,7 @@ class EngineOptions:
     Args:
         threads: CPU threads of one call; None for one a core.
         calls: Calls that are made at the same time, one thread each.
-        precision: Of the arithmetic; None for the model file's own.
+        precision: Of the arithmetic; None for the model file's own, or what its export proved besides.
         log: Told of what takes long, such as building an engine.
     """
 
@@ -86,6 +86,11 @@ def check_graph(model: Path, graph: Graph) -> None:
         return
     spec = ModelSpec.from_json(text, str(model))
     extent = spec.extent
+    if spec.in_windows() is not spec and any(n is not None for n in graph.inputs[INPUT][2:]):
+        raise ModelError(
+            f"{model}: the graph has one extent, and its spec serves whole cases",
+            "Export it again with `segtool export`.",
+        )
     for name, found, channels in (
         (INPUT, graph.inputs[INPUT], len(spec.channels)),
         (OUTPUT, graph.outputs[OUTPUT], spec.output_channels),

@@ -25,6 +25,8 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 """Our names of the arithmetic it is asked for, and OpenVINO's."""
 _NEWEST_OPERATORS = 28
 """Operator set of ONNX 1.23. OpenVINO reads a file of any later one without a word, by the rules that it knows."""
+_EXTENTS_KEPT = 64
+"""Compiled parts that stay for extents seen before: whole cases have as many extents as there are heads."""
 _STARTING = Lock()
 
 
@@ -132,17 +134,7 @@ class OpenVinoBackend:
         core = the_core()
         text = graph.metadata.get(ModelSpec.KEY)
         spec = None if text is None else ModelSpec.from_json(text, str(model))
-        asked = "bf16" if options.precision == "bf16" else "fp32"
-        if options.precision in (None, "int8") and spec is not None and computes_bf16():
-            computing = "int8+bf16" if graph.precision == "int8" else "bf16"
-            if spec.is_proved(self.name, computing):
-                asked, self.why = "bf16", f"{computing} as its export proved"
-        if asked == "bf16" and not computes_bf16():
-            raise DeviceError(
-                f"--precision bf16: this processor ({core.get_property('CPU', 'FULL_DEVICE_NAME')}) does not compute "
-                "in bf16",
-                "Leave --precision out.",
-            )
+        asked = self._asked(graph, options, spec)
         if graph.opset > _NEWEST_OPERATORS:
             raise ModelError(
                 f"{model}: operator set {graph.opset}, which openvino {self.version} has not been tried with (up to "
@@ -155,11 +147,14 @@ class OpenVinoBackend:
             # Pinned threads of two processes would share the first cores and leave the others idle.
             "ENABLE_CPU_PINNING": False,
         }
+        if spec is not None and spec.input.rank == 3 and spec.input.whole_case_voxels is not None:
+            self._settings["CPU_RUNTIME_CACHE_CAPACITY"] = _EXTENTS_KEPT
         if options.threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = options.threads * options.calls
         self._calls = options.calls
         self._window = None if spec is None else _window(spec, graph)
         self._lock = Lock()
+        self._closed = False
         self._other: _Compiled | None = None
         try:
             self._model: Any = core.read_model(model)
@@ -187,6 +182,31 @@ class OpenVinoBackend:
         self._classes = outputs[1] if len(outputs) > 1 else None
         if graph.precision == "int8":
             check_int8(model, graph, self)
+            self._drop_other()  # of the trial's extent
+
+    def _asked(self, graph: Graph, options: EngineOptions, spec: ModelSpec | None) -> str:
+        """``bf16`` or ``fp32``: what was asked for, or what the export proved on this OpenVINO.
+
+        Raises:
+            DeviceError: bf16 was asked for, which the processor has not.
+        """
+        if options.precision == "bf16":
+            if not computes_bf16():
+                processor = the_core().get_property("CPU", "FULL_DEVICE_NAME")
+                raise DeviceError(
+                    f"--precision bf16: this processor ({processor}) does not compute in bf16", "Leave --precision out."
+                )
+            return "bf16"
+        computing = "int8+bf16" if graph.precision == "int8" else "bf16"
+        if options.precision not in (None, "int8") or spec is None or not spec.is_proved(self.name, computing):
+            return "fp32"
+        if not spec.is_proved(self.name, computing, self.version):
+            self.note = f"{computing} was proved on another openvino than {self.version}, and is not used"
+            return "fp32"
+        if not computes_bf16():
+            return "fp32"
+        self.why = f"{computing} as its export proved"
+        return "bf16"
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; a call beyond those announced waits for its turn."""
@@ -201,23 +221,39 @@ class OpenVinoBackend:
             logits = np.empty((len(image), self._classes, *image.shape[2:]), np.float32)
             request.set_tensor(OUTPUT, self._openvino.Tensor(logits, shared_memory=True))
             request.infer()
+            written = tuple(request.get_tensor(OUTPUT).shape)
+            if written != logits.shape:
+                raise ModelError(
+                    f"the graph answers {written} to {image.shape}, wanted {logits.shape}",
+                    "Export the model with `segtool export`.",
+                )
             return logits
 
     def _compiled_for(self, shape: tuple[int, ...]) -> _Compiled:
         if self._window is None or shape == self._window:
             return self._first
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
             if self._other is None:
                 self._other = _Compiled(self._model, self._settings, self._calls)
             return self._other
 
     def close(self) -> None:
         """Let go of the requests, once their calls have ended, and of the compiled model."""
-        if self._model is None:
-            return
-        for compiled in filter(None, (self._first, self._other)):
-            compiled.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._first.close()
+        self._drop_other()
         self._model = None
+
+    def _drop_other(self) -> None:
+        with self._lock:
+            if self._other is not None:
+                self._other.close()
+            self._other = None
 
 
 def computes_bf16() -> bool:
@@ -230,7 +266,7 @@ def computes_bf16() -> bool:
 
 
 def _window(spec: ModelSpec, graph: Graph) -> tuple[int, ...] | None:
-    """The shape ``(1, C, *patch)`` of all that a 3D network is given, where its graph leaves it open."""
+    """The shape ``(N, C, *patch)`` of all that a 3D network is given, where its graph leaves any of it open."""
     if spec.input.rank != 3 or None not in graph.inputs[INPUT] or spec.input.whole_case_voxels is not None:
         return None
-    return (1, len(spec.channels), *spec.extent)
+    return (graph.inputs[INPUT][0] or 1, len(spec.channels), *spec.extent)

@@ -70,7 +70,7 @@ def _joined_parts(convolution: Any) -> list[Any] | None:  # noqa: ANN401 - the c
 def join_norms(model: Any) -> int:  # noqa: ANN401 - the class has no types
     """Make one operator of the steps of every norm of instances; how many there were.
 
-    Those of groups stay, whose steps go through other shapes.
+    Those of groups stay, whose steps go through other shapes, and those that another tool has changed.
 
     Args:
         model: An ``openvino.Model``, changed in place.
@@ -85,7 +85,7 @@ def join_norms(model: Any) -> int:  # noqa: ANN401 - the class has no types
             steps.setdefault(prefix, {})[step] = node
     count = 0
     for prefix, own in steps.items():
-        if "shape" in own:
+        if "shape" in own or not {"centred", "epsilon", "scale", "bias", "shifted"} <= own.keys():
             continue
         image = own["centred"].input_value(0)
         axes = np.arange(2, image.get_partial_shape().rank.get_length())
