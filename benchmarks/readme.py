@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
+from benchmarks.whole_case import CONTENDERS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- (run|results): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -110,10 +111,11 @@ def one_network(name: str, result: dict[str, Any]) -> str:
         "| times as fast as the first | Dice of the masks to the first |",
         "|---|---|---|---|---|---|",
     ]
-    for row in result["rows"].values():
+    for contender, row in result["rows"].items():
         inside, dice = row.get("network_s"), row["dice_to_first"]
         lines.append(
-            f"| {row['what']} | {row['seconds']['median']:.1f} | {'' if inside is None else f'{inside:.1f}'} "
+            f"| {CONTENDERS[contender].what} | {row['seconds']['median']:.1f} "
+            f"| {'' if inside is None else f'{inside:.1f}'} "
             f"| {row['peak_mb']:.0f} MB | {row['times_the_first']:.2f} | {'' if dice is None else f'{dice:.4f}'} |"
         )
     tools = [tool for tool in ("nnunetv2", "monai", "torch", "openvino", "onnxruntime") if tool in found]

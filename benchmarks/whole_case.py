@@ -122,7 +122,7 @@ CONTENDERS = {
         "nnU-Net, nnUNetPredictor.predict_from_files_sequential, tile_step_size 0.5, no mirroring",
         PREDICTOR, "nnunetv2", nnunet,
     ),
-    "nnunet-malloc": Contender("the same, with glibc's allocator set", PREDICTOR, "nnunetv2", nnunet, malloc=True),
+    "nnunet-malloc": Contender("nnU-Net, with glibc's allocator set", PREDICTOR, "nnunetv2", nnunet, malloc=True),
     "monai": Contender(
         "MONAI, sliding_window_inference on the whole volume, overlap 0.5, gaussian",
         SLIDING.format("volume"), "monai", monai(),
@@ -136,7 +136,7 @@ CONTENDERS = {
         "monai", monai(crop=True, half=True),
     ),
     "monai-crop-bf16-malloc": Contender(
-        "the same, with glibc's allocator set",
+        "MONAI, cropped first, autocast to bf16, with glibc's allocator set",
         f"torch.autocast('cpu', bfloat16): {SLIDING.format('CropForeground()(volume)')}",
         "monai", monai(crop=True, half=True), malloc=True,
     ),
