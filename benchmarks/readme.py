@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
-from benchmarks.whole_case import CONTENDERS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- (run|results): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -111,10 +110,10 @@ def one_network(name: str, result: dict[str, Any]) -> str:
         "| times as fast as the first | Dice of the masks to the first |",
         "|---|---|---|---|---|---|",
     ]
-    for contender, row in result["rows"].items():
+    for row in result["rows"].values():
         inside, dice = row.get("network_s"), row["dice_to_first"]
         lines.append(
-            f"| {CONTENDERS[contender].what} | {row['seconds']['median']:.1f} "
+            f"| {row['what']} | {row['seconds']['median']:.1f} "
             f"| {'' if inside is None else f'{inside:.1f}'} "
             f"| {row['peak_mb']:.0f} MB | {row['times_the_first']:.2f} | {'' if dice is None else f'{dice:.4f}'} |"
         )

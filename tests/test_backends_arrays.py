@@ -14,7 +14,7 @@ from segtool import ensemble
 from segtool.api import Model
 from segtool.backends import load_backend
 from segtool.backends.base import Backend
-from segtool.pipeline import PredictOptions, _load_engine, _models, predict_folder
+from segtool.pipeline import PredictOptions, _EngineStart, _models, predict_folder
 from segtool.postprocess import activate, decide
 from segtool.resample import array_module, on_host, resize
 from segtool.sliding_window import slide
@@ -116,5 +116,5 @@ def test_slices_are_copied_by_one_thread_while_another_computes(
     tmp_path: Path, on_device: None, spec: ModelSpec, threads: int
 ) -> None:
     options = PredictOptions(model=write_model(tmp_path / "m.onnx", spec), output=tmp_path / "out")
-    _, engines = _load_engine(_models(options), options, lambda _line: None)
-    assert engines == threads
+    engine = _EngineStart(_models(options), spec, options, calls=1, on_wait=lambda _line: None)()
+    assert engine.calls == threads

@@ -49,7 +49,7 @@ def test_a_residual_block_drops_channels_in_training_only():
 
 
 def test_a_pair_whose_second_convolution_is_silent_passes_its_first():
-    pair = ResidualPair(2, 5)
+    pair = ResidualPair(torch.nn.InstanceNorm3d, 2, 5)
     torch.nn.init.zeros_(pair.second[0].weight)
     features = torch.randn(1, 2, 4, 4, 4)
     wanted = torch.nn.functional.leaky_relu(pair.first(features), 0.01)
