@@ -18,7 +18,7 @@ _CHANNELS = 1
 
 
 def split_joins(model: ModelProto) -> int:
-    """Part the convolutions whose input is a concatenation of channels that nothing else reads; how many there were.
+    """Part the convolutions that alone read a concatenation of channels; how many there were.
 
     Args:
         model: Its weights lie in it. Changed in place.
@@ -33,11 +33,13 @@ def split_joins(model: ModelProto) -> int:
     for node in model.graph.node:
         join = joins.get(node.input[0]) if node.op_type == "Conv" else None
         grouped = any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
-        if join is None or len(join.input) < 2 or grouped or uses[node.input[0]] > 1 or node.input[1] not in weights:
+        if join is None or len(join.input) < 2 or grouped or node.input[1] not in weights:
             continue
         own = _parts([channels.get(name) for name in join.input], weights[node.input[1]].dims[1])
         if own is not None:
             parted[node.output[0]] = join, own
+    readers = Counter(join.output[0] for join, _ in parted.values())
+    parted = {name: found for name, found in parted.items() if uses[found[0].output[0]] == readers[found[0].output[0]]}
     gone = {join.output[0] for join, _ in parted.values()}
     nodes: list[NodeProto] = []
     for node in model.graph.node:

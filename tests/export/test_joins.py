@@ -107,3 +107,18 @@ def test_convolutions_that_share_weights_get_pieces_of_their_own(tmp_path: Path)
 def test_grouped_convolutions_stay() -> None:
     grouped = onnx.helper.make_node("Conv", ["both", "w"], ["logits"], group=2)
     assert split_joins(graph_of([CONCAT, grouped], {"w": np.ones((2, 2, 1, 1))}, {"logits": 2})) == 0
+
+
+def test_a_join_that_two_convolutions_read_is_parted_for_both(tmp_path: Path) -> None:
+    body = onnx.helper.make_node("Conv", ["both", "w"], ["body"])
+    shortcut = onnx.helper.make_node("Conv", ["both", "v"], ["shortcut"])
+    add = onnx.helper.make_node("Add", ["body", "shortcut"], ["logits"])
+    weights = {"w": np.arange(4).reshape(1, 4, 1, 1), "v": np.ones((1, 4, 1, 1))}
+    model = graph_of([CONCAT, body, shortcut, add], weights, {"logits": 1})
+    onnx.save(model, tmp_path / "before.onnx")
+    assert split_joins(model) == 2
+    assert not any(node.op_type == "Concat" for node in model.graph.node)
+    onnx.save(model, tmp_path / "after.onnx")
+    image = np.random.default_rng(0).standard_normal((1, 2, 8, 8)).astype(np.float32)
+    one, two = (load_backend(tmp_path / name, "cpu", 1).run(image) for name in ("before.onnx", "after.onnx"))
+    assert np.abs(one - two).max() < 1e-5
