@@ -81,6 +81,8 @@ class Windows:
             width = [(0, 0), *((b, m - b) for b, m in zip(self._before, missing, strict=True))]
             self._padded = np.pad(tensor, width, constant_values=tensor.min())
         extents = self._padded.shape[1:]
+        # What is no padding, across the first axis.
+        self._inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
         self._starts = [window_starts(n, p, overlap) for n, p in zip(extents, patch, strict=True)]
 
     @property
@@ -131,7 +133,6 @@ class Windows:
         along, *across = (xp.asarray(sums) for sums in self._weight_sums())
         plane_sums = _outer(across, xp)
         end = self._padded.shape[1]
-        inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
         images = xp.empty((min(batch, self.count), len(source), *self._patch), source.dtype)
         total: AnyArray | None = None
         done = 0
@@ -162,7 +163,7 @@ class Windows:
             for first, last in self._pieces(start, following):
                 sums = along[first:last].reshape(-1, *[1] * plane_sums.ndim) * plane_sums
                 blended = total[:, first - start : last - start] / sums
-                yield Slab(first - self._before[0], blended[(slice(None), slice(None), *inner)])
+                yield Slab(first - self._before[0], blended[(slice(None), slice(None), *self._inner)])
             if following < end:
                 _shift(total, following - start)
 
@@ -182,9 +183,8 @@ class Windows:
             logits = xp.broadcast_to(values, (len(background), *source.shape[1:]))
         if on_window is not None:
             on_window(1, 1)
-        inner = [slice(b, b + n) for b, n in zip(self._before[1:], self._shape[1:], strict=True)]
         for first, last in self._pieces(0, source.shape[1]):
-            yield Slab(first - self._before[0], logits[(slice(None), slice(first, last), *inner)].copy())
+            yield Slab(first - self._before[0], logits[(slice(None), slice(first, last), *self._inner)].copy())
 
     def _window(self, start: int, corner: Sequence[int]) -> Window:
         return tuple(slice(s, s + p) for s, p in zip((start, *corner), self._patch, strict=True))

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from segtool.backends.base import INPUT, Backend, EngineOptions, Precision, check_graph
+from segtool.backends.base import INPUT, Backend, EngineOptions, Precision, check_graph, spec_of
 from segtool.backends.fixed_batch import FixedBatchBackend
 from segtool.backends.graph import Graph, read_graph
 from segtool.errors import DeviceError, MissingDependencyError, ModelError
@@ -110,8 +110,7 @@ def _openvino_is_meant(model: Path, graph: Graph) -> bool:
     """For files in fp32, and for those in int8 that their export proved on it."""
     if graph.precision == "fp32":
         return True
-    text = graph.metadata.get(ModelSpec.KEY)
-    spec = None if text is None else ModelSpec.from_json(text, str(model))
+    spec = spec_of(model, graph)
     if spec is None or not any(spec.is_proved("openvino", computing) for computing in ("int8", "int8+bf16")):
         return False
     from segtool.backends.openvino_engine import computes_bf16

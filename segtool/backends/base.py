@@ -69,6 +69,16 @@ class EngineOptions:
     log: Callable[[str], None] = lambda _line: None
 
 
+def spec_of(model: Path, graph: Graph) -> ModelSpec | None:
+    """What the file says of itself; None where it has no spec.
+
+    Raises:
+        ModelError: The spec is none that this version reads.
+    """
+    text = graph.metadata.get(ModelSpec.KEY)
+    return None if text is None else ModelSpec.from_json(text, str(model))
+
+
 def check_graph(model: Path, graph: Graph) -> None:
     """Refuse a graph that is not one image in, one map of logits out, or that does not do what its spec says.
 
@@ -81,10 +91,9 @@ def check_graph(model: Path, graph: Graph) -> None:
             f"{model}: inputs {names[0]} and outputs {names[1]}, wanted one input {INPUT!r} and one output {OUTPUT!r}",
             "Export the model with `segtool export`.",
         )
-    text = graph.metadata.get(ModelSpec.KEY)
-    if text is None:
+    spec = spec_of(model, graph)
+    if spec is None:
         return
-    spec = ModelSpec.from_json(text, str(model))
     extent = spec.extent
     if spec.in_windows() is not spec and any(n is not None for n in graph.inputs[INPUT][2:]):
         raise ModelError(

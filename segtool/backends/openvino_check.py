@@ -11,10 +11,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from segtool.backends.base import INPUT, EngineOptions
+from segtool.backends.base import INPUT, EngineOptions, spec_of
 from segtool.backends.graph import Graph
 from segtool.errors import DeviceError, MissingDependencyError
-from segtool.spec import ModelSpec
 
 _EXTENT = 32
 """Of the noise that both are given, or the next larger one that the network takes: faults show in any."""
@@ -65,9 +64,8 @@ def check_int8(model: Path, graph: Graph, engine: _Runs) -> None:
 def _shape(model: Path, graph: Graph) -> tuple[int, ...]:
     """Of a small input that the graph takes, as far as it or its spec says."""
     dims, channels, divisor = graph.inputs[INPUT], 1, 1
-    text = graph.metadata.get(ModelSpec.KEY)
-    if text is not None:
-        spec = ModelSpec.from_json(text, str(model))
+    spec = spec_of(model, graph)
+    if spec is not None:
         channels, divisor = len(spec.channels), spec.divisor
         dims = dims or (None,) * (2 + spec.input.rank)
     extent = max(2, math.ceil(_EXTENT / divisor)) * divisor  # of one voxel at its bottom a network makes no norm

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from segtool.backends.base import INPUT, OUTPUT, EngineOptions
+from segtool.backends.base import INPUT, OUTPUT, EngineOptions, spec_of
 from segtool.backends.graph import Graph
 from segtool.backends.openvino_check import check_int8
 from segtool.backends.openvino_graph import join_norms, without_joins
@@ -132,8 +132,7 @@ class OpenVinoBackend:
         self.why = self.note = ""
         self.xp: ModuleType = np
         core = the_core()
-        text = graph.metadata.get(ModelSpec.KEY)
-        spec = None if text is None else ModelSpec.from_json(text, str(model))
+        spec = spec_of(model, graph)
         asked = self._asked(graph, options, spec)
         if graph.opset > _NEWEST_OPERATORS:
             raise ModelError(
