@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 PERSONAL = {
     "PatientName": "Geheim^Gerda",
@@ -53,3 +53,20 @@ def write_series(folder: Path, volume: np.ndarray, names: Sequence[str], uid: st
             setattr(dataset, tag, value)
         dataset.save_as(folder / name, enforce_file_format=True)
     return np.array([[-1.0, 0, 0, 10], [0, -1.0, 0, 20], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+
+
+def filled(dataset: pydicom.Dataset, tags: dict[str, object]) -> pydicom.Dataset:
+    """The data set with these tags, without those that are None."""
+    for name, value in tags.items():
+        if value is not None:
+            setattr(dataset, name, value)
+    return dataset
+
+
+def saved(path: Path, dataset: pydicom.Dataset, syntax: UID = ExplicitVRLittleEndian) -> Path:
+    """Write a DICOM file of its own meta header; the path."""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
+    return path

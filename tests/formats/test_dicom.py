@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_series import filled, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
@@ -52,18 +53,7 @@ def slice_at(position=(0, 0, 0), **changes):
         "PixelRepresentation": 1,
         "PixelData": PIXELS.tobytes(),
     }
-    for name, value in (tags | changes).items():
-        if value is not None:
-            setattr(dataset, name, value)
-    return dataset
-
-
-def saved(path, dataset, syntax=ExplicitVRLittleEndian):
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+    return filled(dataset, tags | changes)
 
 
 def series(folder, *datasets):

@@ -4,6 +4,7 @@ import io
 import random
 from pathlib import Path
 
+import dicom_series
 import numpy as np
 import pydicom
 import pytest
@@ -73,20 +74,13 @@ def dataset_of(dtype="int16", size=(3, 4), **changes):
         "PixelRepresentation": int(dtype.kind == "i"),
         "PixelData": pixels + bytes(len(pixels) % 2),
     }
-    for name, value in (tags | changes).items():
-        if value is not None:
-            setattr(dataset, name, value)
-    return dataset
+    return dicom_series.filled(dataset, tags | changes)
 
 
 def saved(path, dataset, syntax=ExplicitVRLittleEndian):
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     if "PixelData" in dataset and not syntax.is_compressed:
         dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 and syntax != ExplicitVRBigEndian else "OW"
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+    return dicom_series.saved(path, dataset, syntax)
 
 
 def by_pydicom(path):
