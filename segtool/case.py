@@ -24,12 +24,14 @@ class Source:
         dataset: HDF5 dataset inside the file, where the user or the layout names one; ``x[3]`` is slice 3 of the
             stack ``x``. In a COCO file the name of the picture.
         index: Position on the channel axis of a file that packs several channels, None for the whole image.
+        lenient: Repair a DICOM series that is no even stack, where that can be done, instead of refusing it.
     """
 
     format: str
     paths: tuple[Path, ...]
     dataset: str | None = None
     index: int | None = None
+    lenient: bool = False
 
     @property
     def path(self) -> Path:
@@ -73,11 +75,16 @@ class Image:
         data: ``(C, *S)``, any real dtype; the file's own intensities (rescale slope and intercept applied).
         geometry: Grid of ``S``.
         channel_names: One for each of ``C`` where the file says, else empty.
+        frame_of_reference: Digest of the DICOM FrameOfReferenceUID; images of different ones share no coordinates.
+            Empty where nothing is known.
+        notes: What the report must say of how the image was read.
     """
 
     data: npt.NDArray[Any]
     geometry: Geometry
     channel_names: tuple[str, ...] = ()
+    frame_of_reference: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segtool.case import CaseSource
 from segtool.errors import printable
+from segtool.formats.dicom_facts import DicomVolume
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,18 @@ class ScanOptions:
             that the name contains; compared without case. Comes before every name that segtool knows.
         image_dataset: Dataset of the image in HDF5 and MATLAB files, None to find it.
         mask_dataset: Dataset of the reference in HDF5 and MATLAB files, None to find it.
+        rules: TOML file that tells DICOM series apart in place of the rules in the package.
+        lenient: Repair DICOM series that are no even stack, where that can be done.
+        identify: Let names and messages show what DICOM headers say of the patient and the study.
     """
 
     masks: Path | None = None
     channels: Mapping[str, str] = field(default_factory=dict)
     image_dataset: str | None = None
     mask_dataset: str | None = None
+    rules: Path | None = None
+    lenient: bool = False
+    identify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Entry:
         suffix: Lower-case; empty for a DICOM series.
         format: Key of :data:`segtool.formats.FORMATS`.
         paths: The file, or the files of the series in natural order.
+        volume: What is known of a DICOM series; None for other kinds of file.
     """
 
     root: str
@@ -74,6 +82,7 @@ class Entry:
     suffix: str
     format: str
     paths: tuple[Path, ...]
+    volume: DicomVolume | None = None
 
     @property
     def root_name(self) -> str:

@@ -1,0 +1,54 @@
+"""What every kind of result can do. One file a kind; the table is in :mod:`segtool.outputs`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from segtool.case import LabelMap, Source
+from segtool.spec import ModelSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished case, as it is to be written.
+
+    Args:
+        name: Of the case, free of patient data.
+        source: The image whose grid the labels are on: of a DICOM series all its files.
+        label_map: Labels ``(*S)`` on the grid of ``source``.
+        spec: Of the model.
+        model_sha256: Of the model's file; of several, joined with ``+``.
+        probabilities: ``(L, *S)`` in the order of the spec's labels, where they were asked for.
+        anonymise: Leave the patient's particulars blank in what must carry them.
+        notes: What the report says of the case.
+    """
+
+    name: str
+    source: Source
+    label_map: LabelMap
+    spec: ModelSpec
+    model_sha256: str
+    probabilities: npt.NDArray[np.floating[Any]] | None = None
+    anonymise: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+class Output(Protocol):
+    """Writes one kind of result. Stateless; called from several threads."""
+
+    name: ClassVar[str]
+
+    def suffix(self, source: Source) -> str:
+        """Suffix of the file, such as ``.seg.dcm``."""
+        ...
+
+    def write(self, path: Path, result: Result) -> None:
+        """Write a result, whole or not at all.
+
+        Raises:
+            OutputError: The file cannot be written, or the case has not what this kind needs.
+        """
+        ...
