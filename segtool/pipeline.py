@@ -7,13 +7,15 @@ from typing import Any
 
 from segtool.backends import runnable
 from segtool.bundled import default_model
+from segtool.case_files import CaseFiles
 from segtool.ensemble import Ensemble, read_models
+from segtool.errors import UsageError
 from segtool.finishing import CaseFinisher
 from segtool.machine import cores
 from segtool.output_folder import check_apart, check_resumable, check_writable
 from segtool.patients import check_patients
 from segtool.postprocess import Thresholds, thresholds_for
-from segtool.predict_options import DEFAULT_OUTPUT, PredictOptions, Progress
+from segtool.predict_options import DEFAULT_OUTPUT, FORMATS, SAME, PredictOptions, Progress
 from segtool.report import CaseResult, Report
 from segtool.scan import Scan, scan
 from segtool.spec import ModelSpec, PostprocessSpec
@@ -44,6 +46,7 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     models = _models(options)
     spec = models.spec
     thresholds = thresholds_for(spec, options.threshold)
+    _check_formats(options)
     if options.raw:
         spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
     before_scan = time.perf_counter()
@@ -55,7 +58,8 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
     if options.resume:
         check_resumable(options.output, checksums, settings)
-    run = CaseFinisher(spec, options, progress)
+    files = CaseFiles(spec, "+".join(checksums), options)
+    run = CaseFinisher(spec, files, options, progress)
     todo = [source for source in found.cases if not run.already_done(source)]
     calls = _calls(spec, options)
     stages = Stages(
@@ -110,6 +114,13 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
             report.write_json(options.output / "report.json")
             report.write_csv(options.output / "report.csv")
     return report
+
+
+def _check_formats(options: PredictOptions) -> None:
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown or not options.formats:
+        what = f"--format {unknown[0]}: not a kind of result" if unknown else "no kind of result"
+        raise UsageError(what, f"Choose of: {', '.join(FORMATS)}.")
 
 
 def _models(options: PredictOptions) -> Ensemble:
@@ -195,5 +206,12 @@ def _settings(options: PredictOptions, models: Ensemble, thresholds: Thresholds)
     flips = {name: list(axes) for name, axes in models.flips.items()}
     settings = {"threshold": threshold, "strict": options.strict, "raw": options.raw}
     # Only where asked for, so that results of earlier versions can be gone on with.
-    asked = {"test_time_flips": flips, "precision": options.precision}
+    asked = {
+        "test_time_flips": flips,
+        "precision": options.precision,
+        "formats": [] if options.formats == (SAME,) else list(options.formats),
+        "anonymise": options.anonymise,
+        "lenient": options.scan.lenient,
+        "rules": options.scan.rules and options.scan.rules.name,
+    }
     return settings | {name: value for name, value in asked.items() if value}

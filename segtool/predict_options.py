@@ -7,10 +7,17 @@ from pathlib import Path
 from segtool.backends import Device
 from segtool.backends.base import Backend, Precision
 from segtool.ensemble import Ensemble
+from segtool.outputs import OUTPUTS
 from segtool.report import CaseResult
 from segtool.scan import Scan, ScanOptions
 
 DEFAULT_OUTPUT = Path("segtool-output")
+
+SAME = "same"
+"""The kind of result that is the scan's own kind of file: NIfTI for DICOM."""
+
+FORMATS = (SAME, *OUTPUTS)
+"""All kinds of results."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class PredictOptions:
         raw: Skip the post-processing that the model's spec asks for.
         resume: Keep results that an earlier run finished.
         strict: Refuse cases whose images had to be brought onto one grid.
+        formats: Kinds of label maps to write, of :data:`FORMATS`.
+        anonymise: Leave the patient's particulars blank in DICOM results, which otherwise carry them.
     """
 
     model: Path | Sequence[Path] | None = None
@@ -53,6 +62,8 @@ class PredictOptions:
     raw: bool = False
     resume: bool = False
     strict: bool = False
+    formats: tuple[str, ...] = (SAME,)
+    anonymise: bool = False
 
 
 @dataclass(frozen=True)

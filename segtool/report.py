@@ -63,6 +63,7 @@ class CaseResult:
         notes: What the reader must know, such as "t2 resampled onto t1".
         seconds: Time spent, by stage.
         geometry: Of the grid, as ``Geometry.describe`` puts it.
+        outputs: All label maps, where several kinds were asked for; ``output`` is the first.
     """
 
     name: str
@@ -74,6 +75,7 @@ class CaseResult:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     geometry: str | None = None
+    outputs: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[tuple[str, Mapping[str, Scores]]]:
         """Name and scores of everything that was scored: the case, or ``name[17]`` for a slice of a stack."""
@@ -88,6 +90,7 @@ class CaseResult:
             "name": self.name,
             "status": self.status,
             "output": self.output,
+            "outputs": list(self.outputs) if len(self.outputs) > 1 else [],
             "error": self.error,
             "geometry": self.geometry,
             "scores": {name: scores.as_dict() for name, scores in self.scores.items()},

@@ -63,11 +63,38 @@ def predict(
             help="Average over flips of the input, such as horizontal,vertical. [default: the model's]",
         ),
     ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="KIND",
+            help="same (the scan's own kind, NIfTI for DICOM), nifti, png, hdf5, dicom-seg, dicom-labelmap, rtstruct "
+            "or dicom-sr. Repeatable, or separated by commas. [default: same]",
+        ),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="How the sequences of a DICOM study are told apart, in place of ours."),
+    ] = None,
+    identify: Annotated[
+        bool,
+        typer.Option("--identify", help="Let names and messages show what DICOM headers say of patient and study."),
+    ] = False,
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", help="Leave the patient blank in DICOM results, which otherwise carry it.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")] = False,
     resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse cases on differing grids or with channels without names."),
+    ] = False,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient", help="Repair DICOM series with missing, doubled or tilted slices, and say so, where it can be."
+        ),
     ] = False,
     device: Annotated[
         str,
@@ -101,8 +128,11 @@ def predict(
     from segtool.bundled import find_model
     from segtool.patients import read_patients
     from segtool.pipeline import PredictOptions
+    from segtool.predict_options import SAME
     from segtool.scan import ScanOptions
 
+    if strict and lenient:
+        raise UsageError("--strict and --lenient contradict each other", "Give one of them.")
     if device not in DEVICES:
         raise UsageError(f"--device {device}: not a device", f"Choose one of: {', '.join(DEVICES)}.")
     if precision is not None and precision not in PRECISIONS:
@@ -115,6 +145,9 @@ def predict(
             channels=dict(_channel(text) for text in channel or ()),
             image_dataset=image_dataset,
             mask_dataset=mask_dataset,
+            rules=rules,
+            lenient=lenient,
+            identify=identify,
         ),
         threshold=threshold,
         tta=tta,
@@ -129,10 +162,16 @@ def predict(
         raw=raw,
         resume=resume,
         strict=strict,
+        formats=_kinds(kinds or ()) or (SAME,),
+        anonymise=anonymise,
     )
     report = run_predict(inputs, options, as_json=json, profile=profile)
     if report.failures:
         raise typer.Exit(1)
+
+
+def _kinds(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
 
 
 def _channel(text: str) -> tuple[str, str]:

@@ -8,7 +8,11 @@ from segtool.outputs.base import Output, Result
 __all__ = ["OUTPUTS", "Output", "Result", "get_output"]
 
 OUTPUTS: dict[str, str] = {
+    "nifti": "segtool.outputs.plain:NiftiOutput",
+    "png": "segtool.outputs.plain:PngOutput",
+    "hdf5": "segtool.outputs.plain:Hdf5Output",
     "dicom-seg": "segtool.outputs.dicom_seg:SegOutput",
+    "dicom-labelmap": "segtool.outputs.dicom_seg:LabelMapOutput",
     "rtstruct": "segtool.outputs.rtstruct:RtStructOutput",
     "dicom-sr": "segtool.outputs.dicom_sr:SrOutput",
 }
