@@ -70,11 +70,7 @@ class CaseFinisher:
             outputs = tuple(map(self._relative, self._files.targets(source).values()))
         except CaseError:
             return False  # not readable as a result, so not finished: it is made again
-        self._add(
-            CaseResult(
-                source.name, "skipped", outputs[0], scores=scores, slices=slices, outputs=outputs
-            )
-        )
+        self._add(CaseResult(source.name, "skipped", outputs[0], scores=scores, slices=slices, outputs=outputs))
         return True
 
     def finish(self, job: Job) -> None:

@@ -56,7 +56,7 @@ class Elements:
 
 
 Wanted = Mapping[int, tuple[str, bytes]]
-"""Tag to keyword and type."""
+"""Tag to keyword and type, or both of the types that it may have."""
 
 
 def find(content: bytes, wanted: Wanted) -> Elements:
@@ -175,7 +175,7 @@ class _Walk:
             place = value + length
             if tag in wanted:
                 keyword, usual = wanted[tag]
-                if kind != usual and kind:
+                if kind not in usual:
                     raise OddError
                 values[keyword] = content[value:place]
 

@@ -2,10 +2,7 @@
 
 import contextlib
 import io
-import logging
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +18,7 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom_elements import begins_like_dicom
 from segtool.formats.dicom_plain import HIGHEST
+from segtool.formats.dicom_quiet import quiet
 from segtool.formats.dicom_slice import TAGS, Slice, slice_of, unreadable
 
 DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
@@ -35,12 +33,6 @@ _BROKEN = (
     AttributeError, IndexError, struct.error, NotImplementedError, RuntimeError, OverflowError, MemoryError,
     zlib.error,
 )  # fmt: skip
-
-# pydicom logs the values that it doubts, and a value may be a name.
-logging.getLogger("pydicom").setLevel(logging.ERROR)
-
-# warnings.catch_warnings changes the whole process, so one thread at a time.
-_QUIET = threading.Lock()
 
 
 def odd_header(path: Path) -> Slice:
@@ -111,6 +103,13 @@ class _PydicomTags:
         """Its value."""
         return self._dataset.get(keyword, absent)
 
+    def words(self, keyword: str) -> tuple[str, ...]:
+        """Its texts without blanks around them; none where it is absent or empty."""
+        value: Any = self._dataset.get(keyword)
+        if value is None or value == "":
+            return ()
+        return tuple(str(word).strip() for word in ([value] if isinstance(value, str) else value))
+
     def integer(self, keyword: str) -> int:
         """Its value, of a tag that must be there."""
         return int(getattr(self._dataset, keyword))
@@ -134,8 +133,7 @@ def _parsing(path: Path) -> Iterator[None]:
     that matter are checked here.
     """
     try:
-        with _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except _BROKEN as error:
         raise unreadable(path, error) from error

@@ -17,8 +17,10 @@ _SYNTAXES = {
     BIG_ENDIAN: "Explicit VR Big Endian",
 }
 _TEXT = re.compile(rb"[A-Z0-9_.]+")
+_WORDS = re.compile(rb"[-+A-Za-z0-9_. \\\\]*")
 _NUMBERS = re.compile(rb"[-+.0-9eE\\ ]+")
 _SIGNED = (0, 1)
+_INTEGERS = ("SamplesPerPixel", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
 
 class PlainTags:
@@ -53,12 +55,19 @@ class PlainTags:
         value = self._values.get(keyword)
         if value is None:
             return absent
-        if keyword == "SamplesPerPixel":
+        if keyword in _INTEGERS:
             return self.integer(keyword)
         text = value.rstrip(b"\0 ")
         if not _TEXT.fullmatch(text):
             raise OddError
         return text.decode("ascii")
+
+    def words(self, keyword: str) -> tuple[str, ...]:
+        """Texts without blanks around them."""
+        value = self._values.get(keyword, b"").rstrip(b"\0 ")
+        if not _WORDS.fullmatch(value):
+            raise OddError
+        return tuple(word.strip() for word in value.decode("ascii").split("\\")) if value else ()
 
     def integer(self, keyword: str) -> int:
         """A number of two bytes."""

@@ -1,5 +1,6 @@
 """What one file of a DICOM series says: its place in the patient and what its values mean."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ class Slice:
         inverted_from: Sum of the lowest and the highest value of a MONOCHROME1 image, else None.
         modality: Such as ``MR``.
         syntax: Name of the transfer syntax.
+        frame_of_reference: SHA-256 of the FrameOfReferenceUID, hexadecimal; empty where the header has none.
+        padding: The lowest and the highest stored value of pixels that lie outside what was scanned, else None.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class Slice:
     inverted_from: int | None
     modality: str
     syntax: str
+    frame_of_reference: str = ""
+    padding: tuple[int, int] | None = None
 
     @property
     def is_placed(self) -> bool:
@@ -76,6 +81,10 @@ class Tags(Protocol):
         """Its value."""
         ...
 
+    def words(self, keyword: str) -> tuple[str, ...]:
+        """Its texts without blanks around them; none where it is absent or empty."""
+        ...
+
     def integer(self, keyword: str) -> int:
         """Its value, of a tag that must be there."""
         ...
@@ -89,12 +98,14 @@ MAX_PIXELS = 2**26
 """Of one slice: 8192x8192. More is an error of scale or an attack."""
 TAGS: dict[int, tuple[str, bytes]] = {
     0x0008_0005: ("SpecificCharacterSet", b"CS"),
+    0x0008_0008: ("ImageType", b"CS"),
     0x0008_0016: ("SOPClassUID", b"UI"),
     0x0008_0060: ("Modality", b"CS"),
     0x0018_0050: ("SliceThickness", b"DS"),
     0x0018_0088: ("SpacingBetweenSlices", b"DS"),
     0x0020_0032: ("ImagePositionPatient", b"DS"),
     0x0020_0037: ("ImageOrientationPatient", b"DS"),
+    0x0020_0052: ("FrameOfReferenceUID", b"UI"),
     0x0028_0002: ("SamplesPerPixel", b"US"),
     0x0028_0004: ("PhotometricInterpretation", b"CS"),
     0x0028_0008: ("NumberOfFrames", b"IS"),
@@ -104,6 +115,8 @@ TAGS: dict[int, tuple[str, bytes]] = {
     0x0028_0100: ("BitsAllocated", b"US"),
     0x0028_0101: ("BitsStored", b"US"),
     0x0028_0103: ("PixelRepresentation", b"US"),
+    0x0028_0120: ("PixelPaddingValue", b"US SS"),
+    0x0028_0121: ("PixelPaddingRangeLimit", b"US SS"),
     0x0028_1052: ("RescaleIntercept", b"DS"),
     0x0028_1053: ("RescaleSlope", b"DS"),
     0x0028_3000: ("ModalityLUTSequence", b"SQ"),
@@ -135,6 +148,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
     thickness = tags.numbers("SpacingBetweenSlices", 1) or tags.numbers("SliceThickness", 1)
     slope, intercept = tags.numbers("RescaleSlope", 1), tags.numbers("RescaleIntercept", 1)
     is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
+    frame = tags.words("FrameOfReferenceUID")
     return Slice(
         path=path,
         size=size,
@@ -149,7 +163,22 @@ def slice_of(tags: Tags, path: Path) -> Slice:
         inverted_from=(-1 if signed else 2**stored - 1) if is_inverted else None,
         modality=str(tags.get("Modality", "")) or "unknown",
         syntax=tags.syntax,
+        frame_of_reference=hashlib.sha256(frame[0].encode()).hexdigest() if frame and frame[0] else "",
+        padding=_padding(tags, is_signed=signed),
     )
+
+
+def _padding(tags: Tags, *, is_signed: bool) -> tuple[int, int] | None:
+    """The range of padding in stored values. See PS3.3 C.7.5.1.1.2.
+
+    Both tags have two bytes. Some writers give them the sign that the pixels have not, or leave it out.
+    """
+    found = [tags.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    bits = [int(value) & 0xFFFF for value in found if value is not None and value != ""]
+    if not bits or found[0] is None:
+        return None
+    values = [value - 0x10000 if is_signed and value >= 0x8000 else value for value in bits]
+    return min(values), max(values)
 
 
 def _refuse_other_kinds(tags: Tags, path: Path) -> None:
@@ -165,6 +194,8 @@ def _refuse_other_kinds(tags: Tags, path: Path) -> None:
         raise UnreadableFileError(
             f"{path}: {tags.kind} with {frames} frames in one file (enhanced multi-frame)", CONVERT
         )
+    if "MOSAIC" in tags.words("ImageType"):
+        raise UnreadableFileError(f"{path}: a mosaic, many slices side by side in one picture (Siemens)", CONVERT)
     photometric = tags.get("PhotometricInterpretation", "MONOCHROME2")
     if int(tags.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
         raise UnreadableFileError(f"{path}: colours ({photometric}), not grey values", "Pass the scan itself.")

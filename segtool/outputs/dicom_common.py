@@ -130,9 +130,7 @@ def source_series(result: Result, kind: str) -> SourceSeries:
     with writing(result, kind):
         first = _header(source.path, (*_OF_IMAGE, *_OF_SERIES))
         _make_presentable(first)
-        date, time = next(
-            ((first[d].value, first.get(t) or "000000") for d, t in _DATES if first.get(d)), _NO_DATE
-        )
+        date, time = next(((first[d].value, first.get(t) or "000000") for d, t in _DATES if first.get(d)), _NO_DATE)
         if result.anonymise:
             _blank(first)
             date, time = _NO_DATE
@@ -152,16 +150,153 @@ def _header(path: Path, keywords: Sequence[str]) -> Dataset:
 def _image(path: Path) -> Dataset:
     """The tags of :data:`_OF_IMAGE`. Hundreds of files by pydicom alone would take longer than all the rest."""
     try:
-        values = find_in_file(path, _WANTED).values
+        elements = find_in_file(path, _WANTED)
     except OddError:
         return _header(path, _OF_IMAGE)
+    if not all(elements.values.get(keyword) for keyword in _NEEDED):
+        return _header(path, _OF_IMAGE)  # which says what is missing
     dataset = Dataset()
     for tag, (keyword, kind) in _WANTED.items():
-        value = values.get(keyword)
-        if not value:
-            continue
-        if kind == b"US":
-            # The endian of a plain file shows in the length of a row: no image has 2**8 times too many.
-            return _header(path, _OF_IMAGE) if len(value) != 2 else dataset
-        dataset.add(DataElement(tag, kind.decode(), value.rstrip(b"\0 ").decode("ascii")))
+        value = elements.values.get(keyword)
+        if value:
+            dataset.add(DataElement(tag, kind.decode(), _value(value, kind, elements.endian)))
     return dataset
+
+
+def _value(value: bytes, kind: bytes, endian: str) -> str | int:
+    if kind == b"US":
+        return int.from_bytes(value, "big" if endian == ">" else "little")
+    return value.rstrip(b"\0 ").decode("ascii")
+
+
+def _make_presentable(first: Dataset) -> None:
+    """Texts in UTF-8; values that would make a new object invalid become blank, as do those that are missing."""
+    first.decode()
+    for keyword in _PERSONAL:
+        if dictionary_VR(keyword) == "PN" and first.get(keyword):
+            setattr(first, keyword, str(first[keyword].value))
+    for keyword, valid in _VALID.items():
+        if first.get(keyword) and not valid.fullmatch(str(first[keyword].value)):
+            setattr(first, keyword, "")
+    first.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _BLANK:
+        if first.get(keyword) is None:
+            setattr(first, keyword, "")
+
+
+def _blank(first: Dataset) -> None:
+    for keyword in _PERSONAL:
+        if keyword in _BLANK:
+            setattr(first, keyword, "")
+        elif keyword in first:
+            delattr(first, keyword)
+    first.PatientIdentityRemoved = "YES"
+    first.DeidentificationMethod = "patient and study left blank, UIDs kept"
+
+
+def _share_a_frame_of_reference(images: Sequence[Dataset]) -> None:
+    """Give placed images that name no frame of reference one that follows from their series.
+
+    The objects must name one, and images of one series share their coordinates.
+    """
+    if "ImagePositionPatient" in images[0] and not images[0].get("FrameOfReferenceUID"):
+        uid = derived_uid("frame of reference", images[0].SeriesInstanceUID)
+        for image in images:
+            image.FrameOfReferenceUID = uid
+
+
+def patient_and_study(source: SourceSeries) -> Dataset:
+    """A data set with the modules Patient and General Study of the source, to begin a new object with."""
+    new = Dataset()
+    for keyword in ("SpecificCharacterSet", "StudyInstanceUID", *_PERSONAL):
+        if keyword in source.first:
+            new.add(source.first[keyword])
+    return new
+
+
+def equipment() -> dict[str, str]:
+    """The General Equipment module as keywords of highdicom.
+
+    A program has no serial number, and the module wants one (type 1): the package's name and version say all there is.
+    """
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": __version__,
+        "device_serial_number": f"{MANUFACTURER}-{__version__}",
+    }
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID that follows from ``parts``: ``2.25.`` and a UUID as a number. Source: PS3.5 B.2.
+
+    The UUID is one of names hashed with SHA-1 (RFC 9562, version 5), the name being the SHA-256 of the parts.
+    """
+    digest = hashlib.sha256("\0".join((MANUFACTURER, *parts)).encode()).hexdigest()
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, digest).int}"
+
+
+def series_uid(source: SourceSeries, result: Result, kind: str) -> str:
+    """UID of the series of results of one kind by one model: the same whenever the scan is segmented again."""
+    return derived_uid("series", kind, source.first.SeriesInstanceUID, result.model_sha256)
+
+
+def instance_uid(source: SourceSeries, result: Result, kind: str, *contents: npt.NDArray[Any]) -> str:
+    """UID of an object with these contents, by default the labels: another result never has the same.
+
+    Args:
+        source: The series.
+        result: What is written.
+        kind: As in :func:`series_uid`.
+        contents: What else than the labels goes into the object.
+    """
+    digest = hashlib.sha256(result.spec.to_json().encode())
+    for array in (result.label_map.labels, *contents):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array.T).data)  # stacks lie in memory the other way round
+    return derived_uid(
+        "instance", series_uid(source, result, kind), *(str(image.SOPInstanceUID) for image in source.images),
+        digest.hexdigest(), str(result.anonymise), __version__,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def writing(result: Result, kind: str) -> Iterator[None]:
+    """What pydicom and highdicom raise inside the block becomes one line; what they warn of is dropped.
+
+    Their own texts may quote a name, so they are not shown.
+    """
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        raise OutputError(
+            f"case {result.name}: the files of its series cannot be read any more ({error.strerror or 'I/O error'})",
+            "Leave them in place until the run is over.",
+        ) from error
+    except _FAULTS as error:
+        raise OutputError(
+            f"case {result.name} cannot be written as {kind} ({type(error).__name__} in its headers)",
+            f"Leave {kind} out, or take the NIfTI result.",
+        ) from error
+
+
+def save(path: Path, dataset: Dataset, source: SourceSeries) -> None:
+    """Write an object, whole or not at all, with the dates of its source in place of the clock's.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime", "ContributingEquipmentSequence"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    for date, time in (
+        ("ContentDate", "ContentTime"),
+        ("SeriesDate", "SeriesTime"),
+        ("StructureSetDate", "StructureSetTime"),
+    ):
+        if date in dataset:
+            setattr(dataset, date, source.date)
+            setattr(dataset, time, source.time)
+    with atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)

@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
+from segtool.formats.dicom_facts import DicomVolume
 from segtool.scan.found import Entry
 from segtool.scan.names import safe_part
+from segtool.scan.privacy import Privacy
 
 OVERLAYS = "overlays"
 """Folder of the output that holds pictures for the eye."""
@@ -15,20 +17,42 @@ Naming = tuple[Entry, str, tuple[str, ...]]
 """A case's first file, the base of its file names and its channels."""
 
 
-def plain_name(entry: Entry, base: str) -> str:
-    """The name as the files have it: path below the input without suffix and channel."""
-    parts = [*entry.folder.split("/"), base]
-    safe = [safe_part(part) for part in parts if part]
+def plain_name(entry: Entry, base: str, privacy: Privacy | None = None) -> str:
+    """The name as the files have it: path below the input without suffix and channel.
+
+    In place of what tells a patient in the path of a DICOM series stands a digest of its study, the same in every run.
+    """
+    parts = [part for part in (*entry.folder.split("/"), base) if part]
+    if privacy is not None and entry.volume is not None:
+        parts = _without_patient(parts, entry.volume, privacy)
+    safe = [safe_part(part) for part in parts]
     if len(safe) > 1 and safe[0].casefold() == OVERLAYS:
         # That folder of the output holds the pictures of other cases.
         safe[0] += "_"
     if safe and safe[-1].casefold().endswith(PROBABILITIES):
         # `a_probabilities` in the output is the map of the case `a`.
         safe[-1] += "_"
+    if not safe and privacy is not None and privacy.is_personal(entry.root_name) and entry.volume is not None:
+        return _pseudonym(entry.volume)
     return "/".join(safe) or safe_part(entry.root_name)
 
 
-def unique_names(cases: Sequence[Naming]) -> list[str]:
+def _without_patient(parts: Sequence[str], volume: DicomVolume, privacy: Privacy) -> list[str]:
+    """``parts`` of a path; the first that tells the patient is the pseudonym, further ones are left out."""
+    kept: list[str] = []
+    for part in parts:
+        if not privacy.is_personal(part):
+            kept.append(part)
+        elif (name := _pseudonym(volume)) not in kept:
+            kept.append(name)
+    return kept
+
+
+def _pseudonym(volume: DicomVolume) -> str:
+    return f"study-{volume.study[:8]}" if volume.study else volume.short_name
+
+
+def unique_names(cases: Sequence[Naming], privacy: Privacy | None = None) -> list[str]:
     """A name for each case: the plain one, or one told apart by input, kind of file, channels or number.
 
     Names that differ in case alone count as equal, because some systems could not hold both results.
@@ -39,20 +63,30 @@ def unique_names(cases: Sequence[Naming]) -> list[str]:
     names = [""] * len(cases)
     for number in order:
         entry, base, channels = cases[number]
-        plain = plain_name(entry, base)
+        plain = plain_name(entry, base, privacy)
         rival = taken.get(plain.casefold())
-        name = plain if rival is None else _told_apart(plain, entry, channels, rival, taken.keys())
+        name = plain if rival is None else _told_apart(plain, entry, channels, rival, taken.keys(), privacy)
         taken[name.casefold()] = entry
         names[number] = name
     return names
 
 
-def _told_apart(plain: str, entry: Entry, channels: tuple[str, ...], rival: Entry, taken: Collection[str]) -> str:
-    return next(name for name in _alternatives(plain, entry, channels, rival) if name.casefold() not in taken)
+def _told_apart(
+    plain: str,
+    entry: Entry,
+    channels: tuple[str, ...],
+    rival: Entry,
+    taken: Collection[str],
+    privacy: Privacy | None,
+) -> str:
+    names = _alternatives(plain, entry, channels, rival, privacy)
+    return next(name for name in names if name.casefold() not in taken)
 
 
-def _alternatives(plain: str, entry: Entry, channels: tuple[str, ...], rival: Entry) -> Iterator[str]:
-    if rival.root != entry.root:
+def _alternatives(
+    plain: str, entry: Entry, channels: tuple[str, ...], rival: Entry, privacy: Privacy | None
+) -> Iterator[str]:
+    if rival.root != entry.root and not (privacy is not None and privacy.is_personal(entry.root_name)):
         yield f"{safe_part(entry.root_name)}/{plain}"
     if rival.suffix != entry.suffix:
         yield f"{plain}-{entry.suffix.split('.')[1] if entry.suffix else 'dicom'}"

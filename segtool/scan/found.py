@@ -7,6 +7,7 @@ from pathlib import Path
 from segtool.case import CaseSource
 from segtool.errors import printable
 from segtool.formats.dicom_facts import DicomVolume
+from segtool.scan.privacy import Privacy
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Scan:
 
     cases: tuple[CaseSource, ...]
     problems: tuple[Problem, ...] = ()
+    privacy: Privacy = field(default_factory=Privacy)
+    """What messages about these cases must not tell."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""What headers say of a patient stays out of names and messages."""
+
+from pathlib import Path
+
+import pytest
+
+from segtool.formats.dicom_facts import DicomVolume, SeriesFacts
+from segtool.scan.case_names import plain_name, unique_names
+from segtool.scan.found import Entry
+from segtool.scan.privacy import Privacy
+
+WORDS = ("doe^john", "doe", "john", "id77", "19610203", "a1", "st. mary")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "DOE_JOHN",
+        "john.doe",
+        "xxDOEJOHNxx",
+        "mri-1961-02-03",
+        "19610203",
+        "1961.02.03_T1",
+        "scan ID77",
+        "A1",
+        "St_Mary",
+    ],
+)
+def test_a_part_of_a_path_that_tells_the_patient_is_found(part: str) -> None:
+    assert Privacy(WORDS).is_personal(part)
+
+
+@pytest.mark.parametrize("part", ["doer", "johnson", "id778", "19610204", "a12", "t1", "series_3", ""])
+def test_other_parts_are_left_alone(part: str) -> None:
+    assert not Privacy(WORDS).is_personal(part)
+
+
+@pytest.mark.parametrize("word", ["anonymous", "Phantom", "unknown", "", " ", "^", "***"])
+def test_what_tells_nobody_hides_nothing(word: str) -> None:
+    assert not Privacy([word]).is_personal("a phantom of an unknown, anonymous head ^ ***")
+
+
+def test_a_message_keeps_everything_else() -> None:
+    privacy = Privacy(WORDS, {"/tmp/unpacked-1": "scans.zip"})
+    line = "/tmp/unpacked-1/Doe_John/1961-02-03/IM1: cannot be read as DICOM. Export it again."
+    assert privacy.plain(line) == "scans.zip/***/***/IM1: cannot be read as DICOM. Export it again."
+
+
+def entry(folder: str, study: str = "ab" * 32, root: str = "/in") -> Entry:
+    volume = DicomVolume((Path("IM1"),), study, "cd" * 32, "", "", SeriesFacts())
+    return Entry(root, folder, "T1", "", "dicom", (Path("IM1"),), volume)
+
+
+@pytest.mark.parametrize(
+    ("folder", "base", "name"),
+    [
+        ("site3/DOE_JOHN/19610203_MR", "T1", "site3/study-abababab/T1"),
+        ("site3/P7", "T1", "site3/P7/T1"),
+        ("", "Doe", "study-abababab"),
+    ],
+)
+def test_the_name_of_a_case_has_a_digest_in_place_of_the_patient(folder: str, base: str, name: str) -> None:
+    assert plain_name(entry(folder), base, Privacy(WORDS)) == name
+
+
+def test_a_root_that_is_called_after_the_patient_does_not_show() -> None:
+    assert plain_name(entry("", root="/in/JOHN"), "", Privacy(WORDS)) == "study-abababab"
+    rows = [(entry("", root="/in/JOHN"), "T1", ("t1",)), (entry("", root="/in/DOE"), "T1", ("t1",))]
+    assert unique_names(rows, Privacy(WORDS)) == ["T1", "T1-t1"]
+
+
+def test_without_a_study_the_series_gives_the_pseudonym() -> None:
+    assert plain_name(entry("john", study=""), "", Privacy(WORDS)) == "series-cdcdcdcd"
