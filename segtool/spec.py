@@ -21,17 +21,19 @@ from pydantic import (
 from segtool.errors import ModelError
 from segtool.geometry import ORIENTATIONS
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised when an older segtool would misread a newer spec.
 
 A spec is written with the lowest schema that can say what it says, so that models which use nothing new run on
 older installations too. Schema 2 has thresholds and post-processing by label, test-time flips, and for 2D models the
 crop to what is not 0 and statistics of whole volumes: a reader of schema 1 would give other labels without a word.
-Schema 3 has cases that are one window.
+Schema 3 has cases that are one window, schema 4 labels with codes of their own.
 """
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]
 """Plane in which a volume is cut into slices."""
+
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 Flip = Literal["horizontal", "vertical", "depth"]
 """An axis of the network's input, counted from the last: columns, rows, and planes of a volume."""
@@ -70,20 +72,41 @@ class ChannelSpec(_Frozen):
         return name.casefold() in {self.name.casefold(), *(alias.casefold() for alias in self.aliases)}
 
 
+class Code(_Frozen):
+    """A term of a coding scheme, as DICOM has it: ``108369006``, ``SCT``, ``Neoplasm``. Source: PS3.16, chapter 8."""
+
+    value: Annotated[str, Field(min_length=1, max_length=16)]
+    scheme: Annotated[str, Field(min_length=1, max_length=16)]
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class LabelCode(_Frozen):
+    """What a label is in the terms of DICOM, and the colour in which viewers show it.
+
+    ``category`` is a term of CID 7150 (PS3.16), ``type`` one of CID 7151; ``colour`` is red, green and blue.
+    """
+
+    category: Code
+    type: Code
+    colour: tuple[Byte, Byte, Byte] | None = None
+
+
 class LabelSpec(_Frozen):
     """One structure that the model segments.
 
     ``value`` is written into label maps. ``reference_values`` are the values that mean the same structure in
     references, ``value`` itself included; empty means every value that is not zero (binary references).
     ``threshold`` is the label's own, in place of the model's; :func:`segtool.postprocess.decide` says what it means.
+    ``code`` is for results in DICOM; None for what the name is known to mean.
     """
 
     name: Annotated[str, Field(min_length=1)]
     value: Annotated[int, Field(ge=1, le=255)]
     reference_values: tuple[int, ...] = ()
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    code: LabelCode | None = None
 
-    _LATER: ClassVar[tuple[str, ...]] = ("threshold",)
+    _LATER: ClassVar[tuple[str, ...]] = ("threshold", "code")
 
 
 class IntensitySpec(_Frozen):
@@ -258,6 +281,8 @@ class ModelSpec(_Frozen):
     @property
     def schema_version(self) -> int:
         """The lowest schema that can say what this spec says, see :data:`SCHEMA`."""
+        if any(label.code for label in self.labels):
+            return 4
         if self.input.rank == 3 and self.input.whole_case_voxels is not None:
             return 3
         newer = (

@@ -35,6 +35,7 @@ def write_series(folder: Path, volume: np.ndarray, names: Sequence[str], uid: st
             "SOPClassUID": MRImageStorage,
             "SOPInstanceUID": f"{uid}.{k + 1}",
             "SeriesInstanceUID": uid,
+            "FrameOfReferenceUID": "1.2.9",
             "Modality": "MR",
             "Rows": volume.shape[1],
             "Columns": volume.shape[0],
