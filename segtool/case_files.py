@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segtool.case import CaseSource, LabelMap, Source
 from segtool.errors import UnreadableFileError, UserError
-from segtool.formats import SUFFIXES, get_format, label_reader, suffix_of
+from segtool.formats import SUFFIXES, get_format, label_reader, read_labels_on, suffix_of
 from segtool.job import Job
 from segtool.output_folder import refuse_to_overwrite
 from segtool.outputs import Result, get_output
@@ -82,8 +82,8 @@ class CaseFiles:
             assert labels is not None
             return labels
         grid = get_format(source.first.format).describe(source.first).geometry
-        reader = label_reader(kind)
-        labels = reader.read_labels_on(written, grid)
+        labels = read_labels_on(written, grid)
+        assert labels is not None
         return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=True)[0]
 
     def write(self, job: Job) -> tuple[Path, ...]:

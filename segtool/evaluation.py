@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from segtool.case import LabelMap, Source
 from segtool.errors import CaseError, UnreadableFileError, UsageError
-from segtool.formats import get_format
+from segtool.formats import is_placed, label_reader, read_labels_on
+from segtool.geometry import Geometry
 from segtool.pairing import Pair, Pairing
 from segtool.patients import check_patients
 from segtool.probability_maps import probabilities_beside, read_probabilities
-from segtool.regrid import fit_labels
+from segtool.regrid import around, fit_labels
 from segtool.report import CaseResult, Report, Scores, Structure, score
 from segtool.scores import with_soft
 from segtool.spec import ModelSpec
@@ -116,11 +117,30 @@ def _in_threads(work: Callable[[Pair], T], pairs: Sequence[Pair]) -> Iterator[T]
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(source: Source) -> LabelMap:
-    label_map = get_format(source.format).read_labels(source)
+def _read(source: Source, geometry: Geometry | None = None) -> LabelMap:
+    """A label map; what lies in the patient without a grid of its own on that of the other side."""
+    reader = label_reader(source.format)
+    label_map = reader.read_labels(source) if geometry is None else read_labels_on(source, geometry)
     if label_map is None:
         raise UnreadableFileError(f"{source.path}: holds an image and no label map", "Give the file of the label map.")
     return label_map
+
+
+def _read_both(prediction: Source, reference: Source) -> tuple[LabelMap, LabelMap, Geometry]:
+    """Prediction, reference and the grid on which to compare them.
+
+    That is the reference's, but for one that has only the slices which hold something, or none: beyond them the
+    prediction may be wrong. Where both are such, it is what covers both.
+    """
+    if not is_placed(reference.format):
+        read = _read(reference)
+        return _read(prediction, read.geometry), read, read.geometry
+    if not is_placed(prediction.format):
+        read = _read(prediction)
+        return read, _read(reference, read.geometry), read.geometry
+    read = _read(reference)
+    predicted = _read(prediction, read.geometry)
+    return predicted, read, around(read.geometry, predicted.geometry)
 
 
 def _mapped(labels: LabelArray, values: Mapping[int, int]) -> LabelArray:
@@ -153,8 +173,8 @@ def _structures_found(
         if pair.prediction is None:
             return set(), set()
         try:
-            predicted = _mapped(_read(pair.prediction).labels, options.label_map)
-            return _values(predicted), _values(_read(pair.reference).labels)
+            predicted, reference, _ = _read_both(pair.prediction, pair.reference)
+            return _values(_mapped(predicted.labels, options.label_map)), _values(reference.labels)
         except CaseError:
             return set(), set()  # reported when the pair is scored
 
@@ -181,16 +201,12 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
                 "Predict it, or take the reference out of the folder.",
             )
         start = time.perf_counter()
-        read, reference = _read(pair.prediction), _read(pair.reference)
-        said = [*(f"prediction: {note}" for note in read.notes), *(f"reference: {note}" for note in reference.notes)]
+        read, marked, grid = _read_both(pair.prediction, pair.reference)
+        said = [*(f"prediction: {note}" for note in read.notes), *(f"reference: {note}" for note in marked.notes)]
         mapped = LabelMap(_mapped(read.labels, options.label_map), read.geometry)
-        prediction, notes = fit_labels(
-            mapped,
-            reference.geometry,
-            names=("prediction", "reference"),
-            where=pair.prediction.path.name,
-            strict=options.strict,
-        )
+        prediction, notes = _fitted(mapped, grid, ("prediction", "reference"), pair.prediction, options)
+        reference, others = _fitted(marked, grid, ("reference", "prediction"), pair.reference, options)
+        notes = (*notes, *others)
         seconds["read"] = time.perf_counter() - start
         start = time.perf_counter()
         scores, slices = score(
@@ -212,6 +228,13 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
         seconds=seconds,
         geometry=reference.geometry.describe(),
     )
+
+
+def _fitted(
+    label_map: LabelMap, grid: Geometry, names: tuple[str, str], source: Source, options: EvaluateOptions
+) -> tuple[LabelMap, tuple[str, ...]]:
+    is_part = is_placed(source.format)
+    return fit_labels(label_map, grid, names=names, where=source.path.name, strict=options.strict, is_part=is_part)
 
 
 _Scored = tuple[dict[str, Scores], dict[int, dict[str, Scores]]]

@@ -1,7 +1,7 @@
 """From where a case lies to a case in memory: reads, binds channels by name, brings all onto one grid."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from segtool.case import UNNAMED, Case, CaseSource, Image, LabelMap, Source
 from segtool.channels import canonical_channel
-from segtool.errors import MissingChannelError, VoxelError
-from segtool.formats import get_format, label_reader
+from segtool.errors import GridError, MissingChannelError, VoxelError
+from segtool.formats import get_format, is_placed, read_labels_on
 from segtool.geometry import Geometry
 from segtool.regrid import fit_channel, fit_labels
 from segtool.side_by_side import side_by_side
@@ -64,7 +64,9 @@ def load_case(source: CaseSource, spec: ModelSpec, *, strict: bool = False) -> C
     for channel in channels:
         _check_voxels(channel, notes)
     data = _on_one_grid(channels, strict, notes)
-    reference, said = _read_reference(source, channels[0].geometry, strict)
+    image = channels[0].image
+    frame = image.frame_of_reference if image and not source.first.lenient else ""
+    reference, said = _read_reference(source, channels[0].geometry, strict, frame)
     notes += said
     return Case(source.name, data, channels[0].geometry, reference, tuple(notes))
 
@@ -88,12 +90,36 @@ def bind_channels(source: CaseSource, spec: ModelSpec) -> tuple[Source, ...]:
 
 def _named_channels(source: CaseSource, spec: ModelSpec, notes: list[str]) -> list[_Channel]:
     bound = bind_channels(source, spec)
-    files = list(dict.fromkeys((part.format, part.paths, part.dataset) for part in bound))
-    images = dict(zip(files, side_by_side(lambda file: _read(Source(*file)), files), strict=True))
+    whole = [replace(part, index=None) for part in bound]
+    files = list(dict.fromkeys(whole))
+    images = dict(zip(files, side_by_side(_read, files), strict=True))
+    for file in files:
+        names = [wanted.name for wanted, part in zip(spec.channels, whole, strict=True) if part == file]
+        notes += [f"{', '.join(names)}: {note}" for note in images[file].notes]
+    _check_frames([images[file] for file in whole], bound, spec, notes)
     return [
-        _pick(images[part.format, part.paths, part.dataset], part, wanted, notes)
-        for wanted, part in zip(spec.channels, bound, strict=True)
+        _pick(images[file], part, wanted, notes) for wanted, part, file in zip(spec.channels, bound, whole, strict=True)
     ]
+
+
+def _check_frames(images: Sequence[Image], parts: Sequence[Source], spec: ModelSpec, notes: list[str]) -> None:
+    """Hold the channels' frames of reference against that of the first channel.
+
+    Raises:
+        GridError: Coordinates of one mean nothing in another, and nobody said to compare them all the same.
+    """
+    first = images[0].frame_of_reference
+    for image, part, name in zip(images, parts, spec.channel_names, strict=True):
+        other = image.frame_of_reference
+        if not (first and other) or first == other:
+            continue
+        if not part.lenient:
+            raise GridError(
+                f"{part.path}: {name} has another frame of reference than {spec.channel_names[0]} "
+                f"({other[:8]}, not {first[:8]}), so that their positions do not compare",
+                "Register them onto each other, or pass --lenient where they are known to fit.",
+            )
+        notes.append(f"{name} has another frame of reference than {spec.channel_names[0]}; positions taken as they are")
 
 
 def _find(channel: ChannelSpec, names: Sequence[str]) -> str | None:
@@ -145,6 +171,7 @@ def _pick(image: Image, part: Source, wanted: ChannelSpec, notes: list[str]) -> 
 def _unnamed_channels(source: Source, spec: ModelSpec, strict: bool, notes: list[str]) -> list[_Channel]:
     """The model's channels in a file whose name says nothing about them."""
     image, file = _read(source), source.path
+    notes += image.notes
     count, names = len(image.data), spec.channel_names
     if image.channel_names:
         found = [_find(channel, image.channel_names) for channel in spec.channels]
@@ -276,12 +303,14 @@ def load_reference(source: CaseSource, geometry: Geometry, *, strict: bool = Fal
     return _read_reference(source, geometry, strict)[0]
 
 
-def _read_reference(source: CaseSource, geometry: Geometry, strict: bool) -> tuple[LabelMap | None, tuple[str, ...]]:
+def _read_reference(
+    source: CaseSource, geometry: Geometry, strict: bool, frame_of_reference: str = ""
+) -> tuple[LabelMap | None, tuple[str, ...]]:
     if source.reference is None:
         return None, ()
-    read = label_reader(source.reference.format).read_labels(source.reference)
+    read = read_labels_on(source.reference, geometry, frame_of_reference)
     if read is None:
         return None, ()
-    where = str(source.reference.path)
-    fitted, said = fit_labels(read, geometry, names=("reference", "scan"), where=where, strict=strict)
+    where, is_part = str(source.reference.path), is_placed(source.reference.format)
+    fitted, said = fit_labels(read, geometry, names=("reference", "scan"), where=where, strict=strict, is_part=is_part)
     return fitted, (*read.notes, *said)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segtool.case import Source
 from segtool.errors import UsageError
+from segtool.formats import ANNOTATIONS
 from segtool.scan.case_names import OVERLAYS, PROBABILITIES
 from segtool.scan.found import Entry
 from segtool.scan.names import is_brain_mask, natural_key, reference_base
@@ -14,6 +15,9 @@ from segtool.scan.references import is_reference
 from segtool.scan.walk import find_entries
 
 _PREDICTION = re.compile(r"(?P<base>.+)[_\-.](?:preds?|predictions?|predicted)", re.IGNORECASE | re.DOTALL)
+_DRAWN = re.compile(r"(?P<base>.+)\.(?:seg|labelmap|rtstruct)", re.IGNORECASE | re.DOTALL)
+"""Names of our results in DICOM."""
+_KIND_ORDER = {kind: order for order, kind in enumerate(ANNOTATIONS) if kind != "dicom-seg"} | {"dicom-seg": -1}
 _NAMES_SHOWN = 5
 
 
@@ -111,27 +115,56 @@ def _is_prediction(entry: Entry) -> bool:
     return _PREDICTION.fullmatch(entry.stem) is not None
 
 
+def _is_drawn(entry: Entry) -> bool:
+    """True for DICOM SEG and RTSTRUCT, which are label maps whatever their names."""
+    return entry.format in ANNOTATIONS
+
+
 def _label_maps(
     entries: Sequence[Entry], is_marked: Callable[[Entry], bool], what: str, notes: list[str]
 ) -> list[Entry]:
     """The entries whose names say that they are label maps, or all of them where no name does."""
     able = [entry for entry in entries if not is_brain_mask(entry.stem)]
-    chosen = [entry for entry in able if is_marked(entry)] or able
+    marked = [entry for entry in able if is_marked(entry) or _is_drawn(entry)]
+    # Beside SEG alone there may be label maps whose names say nothing, and scans only as DICOM.
+    others = [entry for entry in able if not _is_drawn(entry) and entry.format != "dicom"]
+    chosen = [*marked, *([] if any(map(is_marked, others)) else others)] if marked else able
     if len(chosen) < len(entries):
         passed = len(entries) - len(chosen)
         notes.append(f"{passed} {'file' if passed == 1 else 'files'} beside the {what} passed over: scans by name")
     if not chosen:
         raise UsageError(f"no {what}: {entries[0].where!r} is a mask of the brain", "Give the folder of label maps.")
-    return chosen
+    return _one_kind_each(chosen, what, notes)
+
+
+def _one_kind_each(entries: Sequence[Entry], what: str, notes: list[str]) -> list[Entry]:
+    """Of one label map that lies there in several kinds, such as NIfTI and SEG, the one that says most.
+
+    Those with a grid of the whole scan come before SEG, and that before contours.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_key(entry), []).append(entry)
+    kept = []
+    for group in groups.values():
+        whole = [entry for entry in group if not _is_drawn(entry)]
+        kept += whole or sorted(group, key=lambda entry: _KIND_ORDER[entry.format])[:1]
+    passed = len(entries) - len(kept)
+    if passed:
+        files = "1 file" if passed == 1 else f"{passed} files"
+        notes.append(f"{files} of the {what} passed over: the same in another kind of file")
+    return kept
 
 
 def _base(entry: Entry) -> str:
-    """The name without ``_seg`` or ``_pred``; empty where the folder names the case."""
-    base = reference_base(entry.stem)
+    """The name without ``_seg``, ``_pred`` or ``.rtstruct``; empty where the folder names the case."""
+    drawn = _DRAWN.fullmatch(entry.stem) if entry.format in ANNOTATIONS else None
+    stem = drawn["base"] if drawn else entry.stem
+    base = reference_base(stem)
     if base is not None:
         return base
-    match = _PREDICTION.fullmatch(entry.stem)
-    return match["base"] if match else entry.stem
+    match = _PREDICTION.fullmatch(stem)
+    return match["base"] if match else stem
 
 
 def _key(entry: Entry) -> str:

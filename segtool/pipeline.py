@@ -17,7 +17,7 @@ from segtool.patients import check_patients
 from segtool.postprocess import Thresholds, thresholds_for
 from segtool.predict_options import DEFAULT_OUTPUT, FORMATS, SAME, PredictOptions, Progress
 from segtool.report import CaseResult, Report
-from segtool.scan import Scan, scan
+from segtool.scan import Scan, Unpacked, scan_unpacked, unpacked
 from segtool.spec import ModelSpec, PostprocessSpec
 from segtool.stages import BATCH, Engine, StageOptions, Stages
 from segtool.version import __version__
@@ -42,7 +42,12 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
         KeyboardInterrupt: After the report of what was finished has been written.
     """
     start = time.perf_counter()
-    progress = progress or Progress()
+    with unpacked(inputs) as folders:
+        check_apart(inputs, options.output)
+        return _predict(folders, options, progress or Progress(), start)
+
+
+def _predict(folders: Unpacked, options: PredictOptions, progress: Progress, start: float) -> Report:
     models = _models(options)
     spec = models.spec
     thresholds = thresholds_for(spec, options.threshold)
@@ -50,16 +55,15 @@ def predict_folder(inputs: Sequence[Path], options: PredictOptions, progress: Pr
     if options.raw:
         spec = spec.model_copy(update={"postprocess": PostprocessSpec()})
     before_scan = time.perf_counter()
-    found = scan(inputs, spec, options.scan)
+    found = scan_unpacked(folders, spec, options.scan)
     scan_s = time.perf_counter() - before_scan
-    check_apart(inputs, options.output)
     check_patients(options.patients, [source.name for source in found.cases])
     check_writable(options.output)
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
     if options.resume:
         check_resumable(options.output, checksums, settings)
     files = CaseFiles(spec, "+".join(checksums), options)
-    run = CaseFinisher(spec, files, options, progress)
+    run = CaseFinisher(spec, files, options, progress, found.privacy.plain)
     todo = [source for source in found.cases if not run.already_done(source)]
     calls = _calls(spec, options)
     stages = Stages(

@@ -13,6 +13,8 @@ from segtool.geometry import Geometry, Reorientation
 Order = Literal["linear", "nearest"]
 
 _SAME_LENGTH_MM = 1e-3
+_SAME_VOXEL = 0.1
+"""Voxels by which centres may miss each other: headers round, and the nearest one is the same."""
 
 
 def turn_between(have: Geometry, want: Geometry) -> Reorientation | None:
@@ -110,12 +112,13 @@ def fit_channel(
 
 
 def fit_labels(
-    label_map: LabelMap, want: Geometry, *, names: tuple[str, str], where: str, strict: bool
+    label_map: LabelMap, want: Geometry, *, names: tuple[str, str], where: str, strict: bool, is_part: bool = False
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """Bring a label map onto the grid of what it belongs to, such as a reference onto that of its scan.
 
-    The same grid in another orientation is turned, which moves no voxel in the patient. Between grids of one shape
-    at different places labels are resampled to the nearest voxel, with background outside; unless one of the
+    The same grid in another orientation is turned, which moves no voxel in the patient. Voxels that are some of the
+    wanted ones, or more than those, take their places, with background elsewhere. Between grids of one shape at
+    different places labels are resampled to the nearest voxel, with background outside; unless one of the
     affines is a placeholder, which says nothing about the place: then voxels are taken as they lie.
 
     Args:
@@ -124,6 +127,7 @@ def fit_labels(
         names: What messages call the label map, and that to which it belongs.
         where: How messages call the file of the label map.
         strict: Refuse interpolation and guesses.
+        is_part: Such label maps cover no more than what is labelled: no word of the rest.
 
     Returns:
         The label map on ``want``, and what the report must say of it.
@@ -138,6 +142,15 @@ def fit_labels(
     move = turn_between(have, want)
     if move:
         return LabelMap(move.apply(labels), want), (f"{name} turned into the orientation of the {other}",)
+    shared = _shared_voxels(have, want)
+    if shared is not None:
+        pasted, notes = _pasted(labels, have, want, shared), []
+        lost = int(np.count_nonzero(labels)) - int(np.count_nonzero(pasted))
+        if lost:
+            notes.append(f"{lost} labelled voxels of the {name} lie outside the {other}")
+        elif not is_part:
+            notes.append(f"{name} covers a part of the {other}; the rest taken as background")
+        return LabelMap(pasted, want), tuple(notes)
     remedy = f"Give a {name} on the grid of its {other}, and check that both are of one patient."
     if have.kind != want.kind or have.shape != want.shape:
         raise GridError(f"{where}: the {name} has {have.describe()}, the {other} {want.describe()}", remedy)
@@ -154,6 +167,56 @@ def fit_labels(
     if not _may_overlap(have, want) or (labels.any() and not resampled.any()):
         raise GridError(f"{where}: by its affine the {name} lies outside the {other}", remedy)
     return LabelMap(resampled, want), (f"{name} resampled onto the {other} (nearest voxel, moved {shift})",)
+
+
+def around(one: Geometry, other: Geometry) -> Geometry:
+    """The grid ``one``, extended so that it also covers ``other``; ``one`` where their voxels do not coincide."""
+    start = _offset_between(other, one)
+    if start is None:
+        return one
+    extent = other.moved(other.reorientation_to(one.orientation)).shape
+    box = tuple(slice(min(0, first), max(n, first + m)) for first, n, m in zip(start, one.shape, extent, strict=True))
+    return one.cropped(box)
+
+
+def _offset_between(have: Geometry, want: Geometry) -> tuple[int, ...] | None:
+    """Index in ``want`` of the first voxel of ``have`` turned like it; None where their voxels do not coincide."""
+    if have.kind != "volume" or want.kind != "volume" or is_placeholder(have) or is_placeholder(want):
+        return None
+    turned = have.moved(have.reorientation_to(want.orientation))
+    corners = _corners(turned)
+    indices = (corners @ np.linalg.solve(want.affine, turned.affine).T)[:, :3]
+    start = np.rint(indices[0])
+    if np.abs(indices - corners[:, :3] - start).max() > _SAME_VOXEL:
+        return None
+    return tuple(int(n) for n in start)
+
+
+_Boxes = tuple[tuple[slice, ...], tuple[slice, ...]]
+
+
+def _shared_voxels(have: Geometry, want: Geometry) -> _Boxes | None:
+    """The box of ``have``, turned like ``want``, and that of ``want`` in which both have the same voxels."""
+    start = _offset_between(have, want)
+    if start is None:
+        return None
+    extent = have.moved(have.reorientation_to(want.orientation)).shape
+    if extent == want.shape:
+        return None  # elsewhere: one of both affines may be wrong
+    low = [max(0, first) for first in start]
+    high = [min(n, first + m) for first, n, m in zip(start, want.shape, extent, strict=True)]
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None
+    theirs = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    mine = tuple(slice(s.start - first, s.stop - first) for s, first in zip(theirs, start, strict=True))
+    return mine, theirs
+
+
+def _pasted(labels: npt.NDArray[Any], have: Geometry, want: Geometry, shared: _Boxes) -> npt.NDArray[Any]:
+    mine, theirs = shared
+    pasted = np.zeros(want.shape, labels.dtype)
+    pasted[theirs] = have.reorientation_to(want.orientation).apply(labels)[mine]
+    return pasted
 
 
 def _corners(geometry: Geometry) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from segtool.atomic import atomic_path, write_text
+from segtool.measurements import MEASURED, Measurements
 from segtool.scores import (
     FLAGS,
     MEASURES,
@@ -60,6 +61,8 @@ class CaseResult:
         error: For a failed case the one line that says why, remedy included.
         scores: By structure, of an image or volume.
         slices: By index and structure, of a stack.
+        measurements: What a reader would measure, by structure, of an image or volume.
+        slice_measurements: By index and structure, of a stack.
         notes: What the reader must know, such as "t2 resampled onto t1".
         seconds: Time spent, by stage.
         geometry: Of the grid, as ``Geometry.describe`` puts it.
@@ -72,6 +75,8 @@ class CaseResult:
     error: str | None = None
     scores: Mapping[str, Scores] = field(default_factory=dict)
     slices: Mapping[int, Mapping[str, Scores]] = field(default_factory=dict)
+    measurements: Mapping[str, Measurements] = field(default_factory=dict)
+    slice_measurements: Mapping[int, Mapping[str, Measurements]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     geometry: str | None = None
@@ -84,6 +89,19 @@ class CaseResult:
         for index, scores in self.slices.items():
             yield f"{self.name}[{index}]", scores
 
+    def found(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Name as :meth:`rows` gives it, structure, and by their names all scores and measurements of it."""
+        measured = {self.name: self.measurements} if self.measurements else {}
+        measured |= {f"{self.name}[{index}]": one for index, one in self.slice_measurements.items()}
+        scored = dict(self.rows())
+        for row in {**scored, **measured}:
+            parts = (scored.get(row, {}), measured.get(row, {}))
+            for structure in {**parts[0], **parts[1]}:
+                numbers: dict[str, Any] = {}
+                for part in parts:
+                    numbers |= part[structure].as_dict() if structure in part else {}
+                yield row, structure, numbers
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; empty parts are left out."""
         parts: dict[str, Any] = {
@@ -93,11 +111,10 @@ class CaseResult:
             "outputs": list(self.outputs) if len(self.outputs) > 1 else [],
             "error": self.error,
             "geometry": self.geometry,
-            "scores": {name: scores.as_dict() for name, scores in self.scores.items()},
-            "slices": {
-                str(index): {name: scores.as_dict() for name, scores in by_name.items()}
-                for index, by_name in self.slices.items()
-            },
+            "scores": _by_name(self.scores),
+            "slices": {str(index): _by_name(by_name) for index, by_name in self.slices.items()},
+            "measurements": _by_name(self.measurements),
+            "slice_measurements": {str(index): _by_name(one) for index, one in self.slice_measurements.items()},
             "notes": list(self.notes),
             "seconds": dict(self.seconds),
         }
@@ -246,7 +263,7 @@ class Report:
         rows = list(self._csv_rows())
         used = {key for row in rows for key in row}
         columns = ["case", "structure", "status"]
-        columns += [name for name in (*MEASURES, *FLAGS) if name in used]
+        columns += [name for name in dict.fromkeys((*MEASURES, *FLAGS, *MEASURED)) if name in used]
         columns += ["output", "geometry", "notes", "error"]
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -263,18 +280,22 @@ class Report:
                 "notes": "; ".join(case.notes),
                 "error": case.error,
             }
-            rows = list(case.rows())
-            if not rows:
+            found = list(case.found())
+            if not found:
                 yield {"case": case.name, **common}
-            for name, by_structure in rows:
-                for structure, scores in by_structure.items():
-                    yield {"case": name, "structure": structure, **scores.as_dict(), **common}
+            for name, structure, numbers in found:
+                known = {key: value for key, value in numbers.items() if not isinstance(value, tuple)}
+                yield {"case": name, "structure": structure, **known, **common}
 
     def print_table(self, console: "Console") -> None:
         """Print the means by structure; fits 80 columns. Prints nothing where nothing was scored."""
         print_summary(console, self.summary)
         if self.summary and self.patients:
             console.print(f"note    confidence intervals draw whole patients, of {self.intervals['from']}")
+
+
+def _by_name(parts: Mapping[str, Scores] | Mapping[str, Measurements]) -> dict[str, Any]:
+    return {name: one.as_dict() for name, one in parts.items()}
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from segtool.errors import OutputError
 from segtool.geometry import Geometry
+from segtool.measurements import measure, measure_slices
 from segtool.report import (
     CaseResult,
     Report,
@@ -273,6 +274,52 @@ def test_undefined_numbers_are_empty_cells(tmp_path):
     report_of("empty").write_csv(path)
     (only,) = csv.DictReader(StringIO(path.read_text()))
     assert only["dice"] == ""
+
+
+# A block of 10 by 4 by 2 mm.
+BLOCK = np.zeros((12, 12, 4), np.uint8)
+BLOCK[1:11, 1:5, 1:3] = 2
+BLOCK_GRID = Geometry.of_volume(BLOCK.shape, np.eye(4))
+
+
+def test_measurements_stand_beside_the_scores(tmp_path):
+    model = spec(regions={})
+    scores = score_case(BLOCK, None, BLOCK_GRID, structures_of(model))
+    case = CaseResult("a", "done", scores=scores, measurements=measure(BLOCK, BLOCK_GRID, model))
+    report(case).write_csv(tmp_path / "report.csv")
+    rows = {row["structure"]: row for row in csv.DictReader(StringIO((tmp_path / "report.csv").read_text()))}
+    assert list(rows) == ["NCR", "ED", "ET"]
+    assert rows["ED"]["volume_ml"] == "0.08"
+    assert (rows["ED"]["lesions"], rows["ED"]["plane"], rows["ED"]["slice"]) == ("1", "axial", "1")
+    assert rows["ED"]["longest_diameter_mm"] == "10.4403"
+    assert rows["ED"]["centroid_right_mm"] == "5.5"
+    assert (rows["ET"]["lesions"], rows["ET"]["longest_diameter_mm"]) == ("0", "")
+    assert "longest_ends_ras_mm" not in rows["ED"]
+    measured = json.loads(report(case).to_json())["cases"][0]["measurements"]
+    assert measured["ED"]["longest_ends_ras_mm"][0][2] == 1
+    assert measured["NCR"] == {"volume_ml": 0.0, "lesions": 0, "measurable_lesions": 0}
+
+
+def test_measurements_need_no_scores_and_are_left_out_where_there_are_none(tmp_path):
+    case = CaseResult("a", "done", measurements=measure(BLOCK, BLOCK_GRID, spec()))
+    report(case, CaseResult("b", "done")).write_csv(tmp_path / "report.csv")
+    rows = list(csv.DictReader(StringIO((tmp_path / "report.csv").read_text())))
+    assert [row["case"] for row in rows] == ["a"] * 5 + ["b"]
+    assert "measurements" not in CaseResult("b", "done").as_dict()
+
+
+def test_pictures_of_a_stack_are_measured_one_by_one(tmp_path):
+    stack = np.stack([row(1, 1, 0, 0), row(0, 0, 0, 1)])
+    geometry, model = Geometry.of_pixels(stack.shape), spec(regions={})
+    slices = score_slices(stack, None, geometry, structures_of(model))
+    case = CaseResult("a", "done", slices=slices, slice_measurements=measure_slices(stack, geometry, model))
+    report(case).write_csv(tmp_path / "report.csv")
+    rows = [one for one in csv.DictReader(StringIO((tmp_path / "report.csv").read_text())) if one["structure"] == "NCR"]
+    assert [(one["case"], one["area_px"], one["longest_diameter_px"]) for one in rows] == [
+        ("a[0]", "2", "2"),
+        ("a[1]", "1", "1"),
+    ]
+    assert case.as_dict()["slice_measurements"]["0"]["NCR"]["longest_diameter_px"] == 2
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx"])

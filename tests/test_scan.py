@@ -806,7 +806,7 @@ def test_the_formats_agree_on_which_of_them_hold_references() -> None:
         ("cheng", 2628, 2628, {UNNAMED}),
         ("lgg_h5", 343, 343, {UNNAMED}),
         ("kaggle_coco", 2146, 2146, {UNNAMED}),
-        ("dicom/structural_t1", 1, 0, {UNNAMED}),
+        ("dicom/structural_t1", 1, 0, {"t1"}),
     ],
 )
 def test_real_sets_are_understood(

@@ -105,3 +105,17 @@ def test_a_label_has_its_own_threshold_and_rules_or_the_models() -> None:
     assert spec.thresholds == (0.3, 0.6)
     assert spec.postprocess.rules_of("tumour") == LabelRules(min_component_voxels=5)
     assert spec.postprocess.rules_of("core") == LabelRules(fill_holes=True)
+
+
+def test_labels_with_codes_of_their_own_raise_it_to_the_fourth() -> None:
+    code = {
+        "category": {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Abnormal Structure"},
+        "type": {"value": "79654002", "scheme": "SCT", "meaning": "Edema"},
+        "colour": (0, 128, 255),
+    }
+    spec = make(labels=({"name": "ED", "value": 1, "code": code},))
+    assert json.loads(spec.to_json())["schema"] == 4
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert "code" not in make().to_json()
+    with pytest.raises(ValidationError, match="less than or equal to 255"):
+        make(labels=({"name": "ED", "value": 1, "code": code | {"colour": (0, 0, 256)}},))

@@ -12,7 +12,8 @@ from segtool.errors import CaseError, UsageError, printable
 if TYPE_CHECKING:
     from segtool.case import CaseSource, Source
     from segtool.formats.base import Description
-    from segtool.scan import Problem
+    from segtool.scan import Problem, ScanOptions
+    from segtool.scan.judged import Study
     from segtool.scan.sets import Recognition
     from segtool.spec import ModelSpec
 
@@ -32,20 +33,36 @@ def inspect(
         str | None,
         typer.Option(help="Look at one folder as a training set: auto, or a layout's name such as coco or brats."),
     ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATTERN", help="As for predict: which files or series are a channel. Repeatable."),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Tell DICOM series apart by these rules (TOML) in place of the built-in ones."
+        ),
+    ] = None,
+    identify: Annotated[
+        bool, typer.Option("--identify", help="Show what DICOM headers say of patients, studies and series.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what the tool sees, and every problem with its remedy.
 
-    Of scans: cases, channels, grids, spacing, orientation and the label values of references. Of a model
-    file: its spec. Without --model only headers and references are read; with it every scan is, as for a
-    prediction. With --layout: items, patients, folds and classes of a training set, and what is broken in it.
-    The exit code is 1 where there are problems.
+    Of scans: cases, channels, grids, spacing, orientation and the label values of references; of DICOM studies
+    which series is which channel, and the evidence. Of a model file: its spec. Without --model only headers and
+    references are read; with it every scan is, as for a prediction. With --layout: items, patients, folds and
+    classes of a training set, and what is broken in it. The exit code is 1 where there are problems.
     """
     from segtool.bundled import find_model
+    from segtool.commands.channel_option import channel_patterns
     from segtool.commands.inspect_set import describe_set, print_set, recognised, recognition_facts
+    from segtool.commands.inspect_studies import study_facts
     from segtool.commands.model_facts import describe_model, model_text
     from segtool.commands.show import to_json
     from segtool.model_file import read_spec
+    from segtool.scan import ScanOptions
 
     files = [path for path in paths if path.suffix.lower() == ".onnx"]
     if files and len(paths) > 1:
@@ -61,31 +78,39 @@ def inspect(
         if facts["broken"]:
             raise typer.Exit(_PROBLEMS_FOUND)
         return
-    cases, problems = look(paths, spec)
+    cases, problems, studies = look(
+        paths, spec, ScanOptions(channels=channel_patterns(channel), rules=rules, identify=identify)
+    )
     seen_as = recognised(paths)
     if json:
         layout_facts = recognition_facts(seen_as[0]) if len(seen_as) == 1 else None
         told = [_problem_facts(problem) for problem in problems]
-        typer.echo(to_json({"cases": cases, "layout": layout_facts, "problems": told}))
+        facts = {"cases": cases, "layout": layout_facts, "studies": study_facts(studies), "problems": told}
+        typer.echo(to_json(facts))
     else:
-        _print_cases(cases, problems, seen_as)
+        _print_cases(cases, problems, seen_as, studies)
     if problems:
         raise typer.Exit(_PROBLEMS_FOUND)
 
 
-def look(paths: Sequence[Path], spec: "ModelSpec | None") -> tuple[list[dict[str, Any]], list["Problem"]]:
-    """The facts of every case below ``paths``, and all problems.
+def look(
+    paths: Sequence[Path], spec: "ModelSpec | None", options: "ScanOptions"
+) -> tuple[list[dict[str, Any]], list["Problem"], tuple["Study", ...]]:
+    """The facts of every case below ``paths``, all problems, and what was made of DICOM studies.
 
     Raises:
         UsageError: Nothing there that segtool reads.
     """
-    from segtool.scan import ScanOptions, scan
+    from segtool.scan import Problem
+    from segtool.scan.cases import survey
 
-    found = scan(paths, spec, ScanOptions())
+    found = survey(paths, spec, options)
     problems = list(found.problems)
     facts = [_case_facts(source, spec, problems) for source in found.cases]
+    plain = found.privacy.plain
     # A broken file that holds image and reference is broken once.
-    return facts, list(dict.fromkeys(problems))
+    told = dict.fromkeys(Problem(plain(p.where), plain(p.problem), p.remedy, p.loses_case) for p in problems)
+    return facts, list(told), found.studies
 
 
 def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["Problem"]) -> dict[str, Any]:
@@ -99,7 +124,12 @@ def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["
             described[name] = get_format(image.format).describe(image)
         except CaseError as error:
             problems.append(Problem(source.name, error.problem, error.remedy))
-    problems += _grid_problems(source.name, described)
+    notes = list(source.notes)
+    if source.first.format == "dicom":
+        # Series of one study seldom share a grid; they share the patient's coordinates.
+        notes += [f"{problem.problem}; `segtool predict` resamples it" for problem in _grid_problems("", described)]
+    else:
+        problems += _grid_problems(source.name, described)
     first = next(iter(described.values()), None)
     reference = _reference_facts(source.name, source.reference, first, problems)
     if spec is not None and len(problems) == before:
@@ -109,7 +139,7 @@ def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["
         "format": source.first.format,
         "channels": {name or "image": _image_facts(one) for name, one in described.items()},
         "reference": reference,
-        "notes": list(source.notes),
+        "notes": notes,
     }
 
 
@@ -161,19 +191,23 @@ def _reference_facts(
     """Label values of a reference, which is read; None where there is none."""
     import numpy as np
 
-    from segtool.formats import label_reader
+    from segtool.formats import is_placed, label_reader, read_labels_on
     from segtool.scan import Problem
 
     if reference is None:
         return None
     try:
-        label_map = label_reader(reference.format).read_labels(reference)
+        if image is not None:
+            label_map = read_labels_on(reference, image.geometry)
+        else:
+            label_map = label_reader(reference.format).read_labels(reference)
     except CaseError as error:
         problems.append(Problem(case, error.problem, error.remedy))
         return None
     if label_map is None:
         return None
-    if image is not None and not label_map.geometry.same_grid(image.geometry):
+    is_elsewhere = image is not None and not label_map.geometry.same_grid(image.geometry)
+    if image is not None and is_elsewhere and not is_placed(reference.format):
         problems.append(
             Problem(
                 case,
@@ -195,8 +229,12 @@ def _problem_facts(problem: "Problem") -> dict[str, str]:
 
 
 def _print_cases(
-    cases: Sequence[dict[str, Any]], problems: Sequence["Problem"], seen_as: "Sequence[Recognition]"
+    cases: Sequence[dict[str, Any]],
+    problems: Sequence["Problem"],
+    seen_as: "Sequence[Recognition]",
+    studies: Sequence["Study"],
 ) -> None:
+    from segtool.commands.inspect_studies import study_lines
     from segtool.commands.show import print_columns
 
     rows = [("case", "format", "channel", "type", "grid", "reference")]
@@ -214,6 +252,8 @@ def _print_cases(
         typer.echo(f"layout  {one.layout} ({one.certainty}: {printable(one.reason)})")
     for line in _kinds(cases):
         typer.echo(f"kind    {line}")
+    for line in study_lines(studies):
+        typer.echo(line)
     for source in cases:
         for note in source["notes"]:
             typer.echo(f"note    {source['name']}: {note}")

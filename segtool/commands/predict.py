@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from segtool.commands.channel_option import channel_patterns
 from segtool.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def predict(
         output=output,
         scan=ScanOptions(
             masks=masks,
-            channels=dict(_channel(text) for text in channel or ()),
+            channels=channel_patterns(channel),
             image_dataset=image_dataset,
             mask_dataset=mask_dataset,
             rules=rules,
@@ -172,13 +173,6 @@ def predict(
 
 def _kinds(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
-
-
-def _channel(text: str) -> tuple[str, str]:
-    name, separator, pattern = text.partition("=")
-    if not (name and separator and pattern):
-        raise UsageError(f"--channel {text}: wanted NAME=PATTERN", "For instance: --channel t1ce=*_gd.nii.gz")
-    return name, pattern
 
 
 def run_predict(

@@ -5,7 +5,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from segtool.formats.base import Format, LabelReader
+from segtool.case import LabelMap, Source
+from segtool.formats.base import Format, LabelReader, PlacedLabelReader
+from segtool.geometry import Geometry
 
 FORMATS: dict[str, str] = {
     "png": "segtool.formats.png:PictureFormat",
@@ -15,8 +17,12 @@ FORMATS: dict[str, str] = {
     "dicom": "segtool.formats.dicom:DicomFormat",
 }
 
-ANNOTATIONS: dict[str, str] = {"coco": "segtool.formats.coco:CocoFormat"}
-"""What holds references alone. No suffix tells it: a ``.json`` may be anything."""
+ANNOTATIONS: dict[str, str] = {
+    "coco": "segtool.formats.coco:CocoFormat",
+    "dicom-seg": "segtool.formats.dicom_seg:DicomSegFormat",
+    "rtstruct": "segtool.formats.rtstruct:RtStructFormat",
+}
+"""What holds references alone. No suffix tells it: a ``.json`` or ``.dcm`` may be anything."""
 
 SUFFIXES: dict[str, str] = {
     ".nii.gz": "nifti",
@@ -52,6 +58,36 @@ def label_reader(name: str) -> LabelReader:
         return get_format(name)
     instance: LabelReader = _load(ANNOTATIONS[name])
     return instance
+
+
+def is_placed(name: str) -> bool:
+    """True for references that lie in the patient and have no grid of a whole scan: what they leave out is background.
+
+    Args:
+        name: A key of :data:`FORMATS` or :data:`ANNOTATIONS`.
+    """
+    return isinstance(label_reader(name), PlacedLabelReader)
+
+
+def read_labels_on(source: Source, geometry: Geometry, frame_of_reference: str = "") -> LabelMap | None:
+    """The labels of a reference as a scan on ``geometry`` needs them: contours on that grid, others on their own.
+
+    Args:
+        source: The reference.
+        geometry: Of the scan.
+        frame_of_reference: Of the scan, as :class:`~segtool.case.Image` has it; empty where it is not known.
+
+    Returns:
+        None where a file that may hold a reference has none.
+
+    Raises:
+        UnreadableFileError: As for :meth:`LabelReader.read_labels`.
+        GridError: The reference was not made on this scan.
+    """
+    reader = label_reader(source.format)
+    if isinstance(reader, PlacedLabelReader):
+        return reader.read_labels_on(source, geometry, frame_of_reference)
+    return reader.read_labels(source)
 
 
 def _load(target: str) -> Any:  # noqa: ANN401 - an instance of whatever class the table names

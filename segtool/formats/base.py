@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,25 @@ class LabelReader(Protocol):
 
         Raises:
             UnreadableFileError: Truncated, corrupt, or values that are not labels (fractions, negatives).
+        """
+        ...
+
+
+@runtime_checkable
+class PlacedLabelReader(LabelReader, Protocol):
+    """Reads references that lie in the patient and have no grid, or one with the slices alone that hold something."""
+
+    def read_labels_on(self, source: Source, geometry: Geometry, frame_of_reference: str = "") -> LabelMap:
+        """The label map as a scan on ``geometry`` needs it, on that grid or one of its own.
+
+        Args:
+            source: The file.
+            geometry: Of the scan.
+            frame_of_reference: Of the scan, as :class:`~segtool.case.Image` has it; empty where it is not known.
+
+        Raises:
+            UnreadableFileError: It is damaged or another kind of object.
+            GridError: It was not made on this scan.
         """
         ...
 

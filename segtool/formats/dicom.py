@@ -12,9 +12,9 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray, check_index, narrow
 from segtool.formats.base import Description
 from segtool.formats.dicom_elements import looks_like_dicom
-from segtool.formats.dicom_read import SeriesKey, read_header, read_series_key, read_slice
-from segtool.formats.dicom_slice import Slice, unreadable
-from segtool.formats.dicom_stack import grid_of, in_order
+from segtool.formats.dicom_read import SeriesKey, SeriesReader, read_header, read_series_key
+from segtool.formats.dicom_slice import Slice, fill_padding, unreadable
+from segtool.formats.dicom_stack import plan_of
 from segtool.geometry import Geometry
 
 __all__ = ["DicomFormat", "SeriesKey", "looks_like_dicom", "read_series_key"]
@@ -44,12 +44,13 @@ class DicomFormat:
         check_index(source, 1)
         try:
             headers, stack = _read_stack(source.paths)
+            plan = plan_of(headers, lenient=source.lenient)
+            padded = fill_padding(headers, stack)
+            data, said = plan.stacked(stack)
         except MemoryError as error:
             raise unreadable(source.path, error) from error
-        order, geometry = grid_of(headers)
-        if geometry.kind == "image":
-            return Image(stack, geometry)
-        return Image(in_order(stack, order).T[np.newaxis], geometry)
+        frame = headers[0].frame_of_reference
+        return Image(data[np.newaxis], plan.geometry, frame_of_reference=frame, notes=said + padded)
 
     def read_labels(self, source: Source) -> LabelMap | None:
         """Not supported.
@@ -70,11 +71,12 @@ class DicomFormat:
         """
         check_index(source, 1)
         slices = [read_header(path) for path in source.paths]
-        _, geometry = grid_of(slices)
-        rescaled = any(s.is_rescaled for s in slices)
-        dtype = np.result_type(*("float32" if rescaled else s.dtype for s in slices))
+        plan = plan_of(slices, lenient=source.lenient)
+        is_float = plan.is_interpolated or any(s.is_rescaled for s in slices)
+        dtype = np.result_type(*("float32" if is_float else s.dtype for s in slices))
         count = f"{len(slices)} slice" if len(slices) == 1 else f"{len(slices)} slices"
-        return Description(geometry, 1, dtype.name, details=(slices[0].modality, slices[0].syntax, count))
+        details = (slices[0].modality, slices[0].syntax, count, *plan.notes)
+        return Description(plan.geometry, 1, dtype.name, details=details)
 
     def output_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
         """Always ``.nii.gz``."""
@@ -123,14 +125,16 @@ def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
 
     Slices of another size leave their place at 0: :func:`grid_of` refuses them.
     """
-    header, first = read_slice(paths[0])
+    reader = SeriesReader()
+    header, first = reader.slice(paths[0])
     headers, stack = [header], np.zeros((len(paths), *first.shape), first.dtype.newbyteorder("="))
     stack[0] = first
     others: dict[int, AnyArray] = {}
     for index, path in enumerate(paths[1:], start=1):
-        header, values = read_slice(path)
+        row = stack[index]
+        header, values = reader.slice(path, into=row)
         headers.append(header)
-        if values.shape != first.shape:
+        if values is row or values.shape != first.shape:
             continue
         if values.dtype.newbyteorder("=") == stack.dtype:
             stack[index] = values

@@ -4,43 +4,31 @@ Files that scanners and archives write are plain: a preamble, tags that ascend, 
 walk takes a tenth of what a full parser takes. Whatever else occurs is odd, and left to pydicom.
 """
 
+import os
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from segtool.formats.dicom_walk import OddError, Places, ShortError, Walk, Wanted, Way
+
+__all__ = ["Elements", "OddError", "ShortError", "Wanted", "Way", "find", "find_in_file", "values_in_file"]
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 
-UNDEFINED = 0xFFFFFFFF
-"""Length of a value that ends with a delimiter; of pixels where they are compressed."""
-
-_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Types whose length has two bytes, and four."""
-
-_SYNTAX = 0x0002_0010
+_META = {0x0002_0010: ("TransferSyntaxUID", b"UI")}
 _AFTER_META, _DATASET = 0x0003_0000, 0x0004_0000
-_FIRST_PIXELS, _PIXELS = 0x7FE0_0008, 0x7FE0_0010
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
+_FIRST_PIXELS = 0x7FE0_0008
 
 _HEADS = (2**14, 2**18, 2**22)
 """Bytes of a file in which its pixels are looked for, until they are found. Most headers fit into the first."""
 
 
-class OddError(Exception):
-    """Not a plain file, or none at all: pydicom reads it or says what is wrong."""
-
-
-class ShortError(OddError):
-    """The bytes at hand end before the pixels begin."""
-
-
-@dataclass(frozen=True)
-class Elements:
+class Elements(NamedTuple):
     """What precedes the pixels.
 
-    Args:
+    Attributes:
         values: By keyword, as they lie in the file; of the wanted tags those that occur.
         syntax: UID of the transfer syntax.
         endian: ``<`` or ``>``.
@@ -55,8 +43,9 @@ class Elements:
     length: int
 
 
-Wanted = Mapping[int, tuple[str, bytes]]
-"""Tag to keyword and type, or both of the types that it may have."""
+Read = Callable[[int], bytes]
+"""Some bytes more of a file, as many as asked for or all that there are."""
+T = TypeVar("T")
 
 
 def find(content: bytes, wanted: Wanted) -> Elements:
@@ -66,41 +55,125 @@ def find(content: bytes, wanted: Wanted) -> Elements:
         ShortError: ``content`` ends before the pixels begin.
         OddError: Not plain.
     """
+    return walk_to_pixels(content, wanted)[0]
+
+
+def walk_to_pixels(content: bytes, wanted: Wanted) -> tuple[Elements, Way]:
+    """As :func:`find`, and the way there."""
     if content[128:132] != b"DICM":
         raise OddError
+    way = Way()
     try:
-        meta, place = _Walk(content, "<", is_implicit=False).until(
-            _AFTER_META, 132, {_SYNTAX: ("TransferSyntaxUID", b"UI")}, after=0x0001_FFFF
-        )
-        syntax = meta.get("TransferSyntaxUID", b"").rstrip(b"\0 ").decode("ascii", "replace")
-        if syntax in ("", DEFLATED):
-            raise OddError
-        walk = _Walk(content, ">" if syntax == BIG_ENDIAN else "<", is_implicit=syntax == IMPLICIT)
-        values, place = walk.until(_FIRST_PIXELS, place, wanted, after=_DATASET - 1)
+        syntax, place = _syntax(content, 132, way)
+        walk = Walk(content, ">" if syntax == BIG_ENDIAN else "<", way, is_implicit=syntax == IMPLICIT)
+        place = walk.until(_FIRST_PIXELS, place, wanted, way.values, after=_DATASET - 1)
         start, length = walk.pixels(place)
     except struct.error as error:
         raise ShortError from error
     except RecursionError as error:
         raise OddError from error
-    return Elements(values, syntax, walk.endian, start, length)
+    return Elements(_between(content, way.values), syntax, walk.endian, start, length), way
+
+
+def walk_to_tag(content: bytes, wanted: Wanted, end: int) -> tuple[Elements, Way]:
+    """The wanted elements that precede the tag ``end``, which begins at ``start``, and the way there.
+
+    A file may lack the preamble, and the meta header too.
+
+    Raises:
+        ShortError: ``content`` ends before ``end``.
+        OddError: Not plain as far as ``end``.
+    """
+    place, way = 132, Way()
+    if content[128:132] != b"DICM":
+        if not begins_like_dicom(content[:132]):
+            raise OddError
+        place = 0
+    syntax = EXPLICIT if content[4:6].isalpha() else IMPLICIT
+    try:
+        if place or content[0] == 2:
+            syntax, place = _syntax(content, place, way)
+        walk = Walk(content, ">" if syntax == BIG_ENDIAN else "<", way, is_implicit=syntax == IMPLICIT)
+        place = walk.until(end, place, wanted, way.values, after=_DATASET - 1)
+    except struct.error as error:
+        raise ShortError from error
+    except RecursionError as error:
+        raise OddError from error
+    return Elements(_between(content, way.values), syntax, walk.endian, place, 0), way
+
+
+def _syntax(content: bytes, place: int, way: Way) -> tuple[str, int]:
+    """The transfer syntax, and where the meta header that begins at ``place`` ends."""
+    place = Walk(content, "<", way, is_implicit=False).until(_AFTER_META, place, _META, way.syntax, after=0x0001_FFFF)
+    syntax = b"".join(_between(content, way.syntax).values()).rstrip(b"\0 ").decode("ascii", "replace")
+    if syntax in ("", DEFLATED):
+        raise OddError
+    return syntax, place
+
+
+def _between(content: bytes, places: Places) -> dict[str, bytes]:
+    return {keyword: content[start:end] for keyword, (start, end) in places.items()}
 
 
 def find_in_file(path: Path, wanted: Wanted) -> Elements:
     """As :func:`find`; reads little more than the header.
 
+    Many files are read faster by :class:`~segtool.formats.dicom_alike.AlikeHeaders`.
+
     Raises:
         OddError: Not plain.
         OSError: The file cannot be read.
     """
-    content = b""
-    with path.open("rb", buffering=0) as file:
-        for size in _HEADS:
-            content += file.read(size - len(content))
-            try:
-                return find(content, wanted)
-            except ShortError:
-                if len(content) < size:
-                    raise
+    return of_file(path, lambda read: beginning(read, lambda content: find(content, wanted)))
+
+
+def values_in_file(path: Path, wanted: Wanted, end: int) -> tuple[Mapping[str, bytes], str]:
+    """The wanted elements that precede the tag ``end``, and their byte order; nothing behind it is looked at.
+
+    A file may lack the preamble, and the meta header too.
+
+    Raises:
+        OddError: Not plain as far as ``end``.
+        OSError: The file cannot be read.
+    """
+    found = of_file(path, lambda read: beginning(read, lambda content: walk_to_tag(content, wanted, end)[0]))
+    return found.values, found.endian
+
+
+def of_file(path: Path, act: Callable[[Read], T]) -> T:
+    """What ``act`` makes of the bytes of a file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    # Path.open takes half as long again, much where all that is read is a header.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return act(lambda size: os.read(file, size))
+    finally:
+        os.close(file)
+
+
+def beginning(read: Read, walk: Callable[[bytes], T], content: bytes = b"") -> T:
+    """What ``walk`` makes of as much of a file's beginning as it needs.
+
+    Args:
+        read: The next bytes of the file, which follow ``content``.
+        walk: Raises :class:`ShortError` where it needs more.
+        content: What was read before.
+
+    Raises:
+        OddError: Not plain.
+        OSError: The file cannot be read.
+    """
+    for size in (len(content), *_HEADS) if content else _HEADS:
+        if size > len(content):
+            content += read(size - len(content))
+        try:
+            return walk(content)
+        except ShortError:
+            if len(content) < size:
+                raise
     raise OddError
 
 
@@ -128,105 +201,3 @@ def begins_like_dicom(head: bytes) -> bool:
     _, element, length = struct.unpack_from("<HHI", head)
     is_type = head[4:6].isalpha() and head[4:6].isupper()
     return element % 2 == 0 and element < 0x2000 and (is_type or length <= 1024)
-
-
-_UNPACK = {
-    endian: tuple(struct.Struct(endian + fields).unpack_from for fields in ("HH2sH", "HHI", "I")) for endian in "<>"
-}
-"""How an element begins with a type and without one, and a length of four bytes."""
-
-
-class _Walk:
-    """Steps over elements in one encoding. Beyond the end of ``content`` it raises ``struct.error``."""
-
-    def __init__(self, content: bytes, endian: str, *, is_implicit: bool) -> None:
-        self.endian = endian
-        self._content, self._is_implicit = content, is_implicit
-        self._typed, self._untyped, self._long = _UNPACK[endian]
-
-    def until(self, end: int, place: int, wanted: Wanted, after: int = -1) -> tuple[dict[str, bytes], int]:
-        """The wanted values between the tags ``after`` and ``end``, and the place where ``end`` or more begins.
-
-        Tags must ascend, so that none comes twice and none after the pixels.
-        """
-        content, typed = self._content, self._typed
-        values: dict[str, bytes] = {}
-        if self._is_implicit and content[place + 4 : place + 6].isupper():
-            # Two capitals where a length should be: the syntax says implicit, the elements are explicit.
-            raise OddError
-        while True:
-            # Not in a function of its own: this is what reading a header takes.
-            if self._is_implicit:
-                group, element, length = self._untyped(content, place)
-                kind = b""
-            else:
-                group, element, kind, length = typed(content, place)
-            value, tag = place + 8, group << 16 | element
-            if tag >= end:
-                return values, place
-            if tag <= after:
-                raise OddError
-            after = tag
-            if kind not in _SHORT:
-                length, value = self._long_length(kind, length, place)
-                if length == UNDEFINED:
-                    place = self._after_sequence(tag, kind, value, wanted)
-                    continue
-            place = value + length
-            if tag in wanted:
-                keyword, usual = wanted[tag]
-                if kind not in usual:
-                    raise OddError
-                values[keyword] = content[value:place]
-
-    def pixels(self, place: int) -> tuple[int, int]:
-        """Start and length of the pixels, whose element lies at ``place``."""
-        tag, length, value = self._delimiter(place)
-        kind = b"" if self._is_implicit else self._content[place + 4 : place + 6]
-        if tag != _PIXELS or kind not in (b"OW", b"OB", b""):
-            raise OddError
-        length, value = self._long_length(kind, length, place)
-        return value, length
-
-    def _long_length(self, kind: bytes, length: int, place: int) -> tuple[int, int]:
-        """Length and start of a value without a type, or with a type of the long ones."""
-        if not kind:
-            return length, place + 8
-        if kind not in _LONG:
-            raise OddError
-        return self._long(self._content, place + 8)[0], place + 12
-
-    def _delimiter(self, place: int) -> tuple[int, int, int]:
-        """Tag, length and end of what has no type, as delimiters in every encoding."""
-        group, element, length = self._untyped(self._content, place)
-        return group << 16 | element, length, place + 8
-
-    def _after_sequence(self, tag: int, kind: bytes, place: int, wanted: Wanted) -> int:
-        """The place after a value of undefined length, which must be a sequence that nobody wants."""
-        if tag in wanted or not (_is_sequence(tag) if self._is_implicit else kind == b"SQ"):
-            raise OddError
-        while True:
-            tag, length, place = self._delimiter(place)
-            if tag == _SEQUENCE_END:
-                return place
-            if tag != _ITEM:
-                raise OddError
-            place = self._after_item(place) if length == UNDEFINED else place + length
-
-    def _after_item(self, place: int) -> int:
-        _, place = self.until(_ITEM_END, place, {})
-        tag, length, place = self._delimiter(place)
-        if tag != _ITEM_END or length:
-            raise OddError
-        return place
-
-
-def _is_sequence(tag: int) -> bool:
-    """What only a dictionary tells where elements carry no type."""
-    # Most files do without.
-    from pydicom.datadict import dictionary_VR
-
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False

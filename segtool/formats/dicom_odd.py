@@ -4,15 +4,33 @@ import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
@@ -21,7 +39,13 @@ from segtool.formats.dicom_plain import HIGHEST
 from segtool.formats.dicom_quiet import quiet
 from segtool.formats.dicom_slice import TAGS, Slice, slice_of, unreadable
 
-DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+DECODERS = {
+    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "pylibjpeg-libjpeg"),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pylibjpeg-libjpeg"),
+    **dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), "pylibjpeg-openjpeg"),
+    RLELossless: "pylibjpeg-rle",
+}
+"""The package of the extra ``dicom`` that decodes each syntax, beside ``pylibjpeg`` itself."""
 
 _HEADER = [keyword for keyword, _ in TAGS.values()]
 _PIXELS = [
@@ -41,7 +65,7 @@ def odd_header(path: Path) -> Slice:
     Raises:
         UnreadableFileError: Not DICOM, truncated, or an image of a kind that has no slices.
     """
-    with _parsing(path):
+    with parsing(path):
         return slice_of(_PydicomTags(_dataset(path, _HEADER, None)), path)
 
 
@@ -52,18 +76,37 @@ def odd_slice(path: Path, content: bytes) -> tuple[Slice, AnyArray]:
         UnreadableFileError: As for :func:`odd_header`; pixels missing, truncated or compressed beyond what is
             installed.
     """
-    with _parsing(path):
+    with parsing(path):
         dataset = _dataset(path, _HEADER + _PIXELS, content)
         header = slice_of(_PydicomTags(dataset), path)
         if "PixelData" not in dataset:
             raise UnreadableFileError(f"{path}: a header without pixels", "Export the series again, with images.")
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        if not decoder.is_available:
-            raise UnreadableFileError(
-                f"{path}: pixels are compressed as {header.syntax}, for which no decoder is installed",
-                f"Install one with: {DECODERS}",
-            )
-        return header, pixel_array(dataset)
+        return header, _decoded(dataset, header)
+
+
+def _decoded(dataset: pydicom.Dataset, header: Slice) -> AnyArray:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise UnreadableFileError(
+            f"{header.path}: pixels are compressed as {header.syntax}, which nothing here decodes",
+            "Export the series uncompressed.",
+        ) from error
+    package = DECODERS.get(syntax)
+    missing = UnreadableFileError(
+        f"{header.path}: pixels are compressed as {header.syntax}, for which {package} is missing",
+        "Install it with: pip install 'segtool[dicom]'",
+    )
+    if not decoder.is_available:
+        raise missing
+    try:
+        return pixel_array(dataset)
+    except RuntimeError as error:
+        # Pillow decodes some pictures of a syntax, such as those of 8 bits.
+        if package and "pylibjpeg" not in decoder.available_plugins:
+            raise missing from error
+        raise
 
 
 def odd_values(path: Path, *keywords: str) -> dict[str, str]:
@@ -72,9 +115,54 @@ def odd_values(path: Path, *keywords: str) -> dict[str, str]:
     Raises:
         UnreadableFileError: Not DICOM, or truncated.
     """
-    with _parsing(path):
+    with parsing(path):
         dataset = _dataset(path, list(keywords), None)
         return {keyword: str(dataset.get(keyword) or "") for keyword in keywords if keyword in dataset}
+
+
+def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes], str]:
+    """Those of ``keywords`` that occur, in any kind of object, as they lie in the file, and their byte order.
+
+    Raises:
+        UnreadableFileError: Not DICOM, or truncated.
+    """
+    with parsing(path):
+        dataset = _dataset(path, list(keywords), None)
+        found: dict[str, bytes] = {}
+        for tag in dataset.keys():  # noqa: SIM118 - items() would parse the values
+            element = dataset.get_item(tag)
+            keyword = keyword_for_tag(tag)
+            if keyword in keywords and isinstance(element, RawDataElement):
+                found[keyword] = element.value or b""
+        is_little = dataset.original_encoding[1] is not False
+        return found, "<" if is_little else ">"
+
+
+def odd_private(path: Path, tags: Collection[int]) -> tuple[dict[int, bytes], str]:
+    """As :func:`odd_elements`, for tags without keywords."""
+    with parsing(path):
+        dataset = _dataset(path, list(tags), None)
+        elements = [dataset.get_item(tag) for tag in tags if tag in dataset]
+        found = {int(one.tag): one.value or b"" for one in elements if isinstance(one, RawDataElement)}
+        is_little = dataset.original_encoding[1] is not False
+        return found, "<" if is_little else ">"
+
+
+def odd_text(value: bytes, character_set: str) -> str:
+    """A text in one or several character sets, as SpecificCharacterSet has them."""
+    with quiet():
+        return decode_bytes(value, convert_encodings(character_set.split("\\")), TEXT_VR_DELIMS)
+
+
+def odd_references(path: Path, *sequences: str) -> frozenset[str]:
+    """The SeriesInstanceUIDs that lie anywhere in the sequences called ``sequences``.
+
+    Raises:
+        UnreadableFileError: Not DICOM, or truncated.
+    """
+    with parsing(path):
+        dataset = _dataset(path, list(sequences), None)
+        return frozenset(str(element.value) for element in dataset.iterall() if element.keyword == "SeriesInstanceUID")
 
 
 class _PydicomTags:
@@ -126,7 +214,7 @@ class _PydicomTags:
 
 
 @contextlib.contextmanager
-def _parsing(path: Path) -> Iterator[None]:
+def parsing(path: Path) -> Iterator[None]:
     """Whatever pydicom raises inside the block becomes one line; what it warns of is dropped.
 
     Its warnings concern values that do not follow the standard to the letter, as scanners write them; those
@@ -139,7 +227,7 @@ def _parsing(path: Path) -> Iterator[None]:
         raise unreadable(path, error) from error
 
 
-def _dataset(path: Path, tags: list[str], content: bytes | None) -> pydicom.Dataset:
+def _dataset(path: Path, tags: list[str] | list[int], content: bytes | None) -> pydicom.Dataset:
     """The wanted tags of a file, with or without the standard's preamble; without ``content`` as far as the pixels."""
     with path.open("rb") if content is None else io.BytesIO(content) as file:
         if not begins_like_dicom(file.read(132)):

@@ -1,7 +1,7 @@
 """Headers and pixels of plain, uncompressed DICOM files, without a parser of everything that DICOM allows."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,10 @@ _SYNTAXES = {
     BIG_ENDIAN: "Explicit VR Big Endian",
 }
 _TEXT = re.compile(rb"[A-Z0-9_.]+")
-_WORDS = re.compile(rb"[-+A-Za-z0-9_. \\\\]*")
+_WORDS = re.compile(rb"[-+A-Za-z0-9_. \\]*")
 _NUMBERS = re.compile(rb"[-+.0-9eE\\ ]+")
 _SIGNED = (0, 1)
+_OF_PIXELS = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
 _INTEGERS = ("SamplesPerPixel", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
 
@@ -92,16 +93,36 @@ class PlainTags:
         return numbers
 
 
-def stored_values(content: bytes, elements: Elements) -> AnyArray:
-    """``(rows, columns)`` as they lie in the file, a view of ``content`` where all bits count.
+class PlainPixels(NamedTuple):
+    """How uncompressed pixels lie in a file.
 
-    Raises:
-        OddError: Compressed, too short or too long, of one bit or of more than 32.
+    Attributes:
+        shape: Rows, columns.
+        dtype: In the file's byte order.
+        unused: Bits above those stored, which may hold anything.
     """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    unused: int
+
+    def settled(self, values: AnyArray) -> AnyArray:
+        """Pixels without their unused bits; the same array, changed in its place, where it is in native order."""
+        if not self.unused:
+            return values
+        values = np.left_shift(values, self.unused, out=values if values.dtype.isnative else None)
+        # Repeats the sign.
+        return np.right_shift(values, self.unused, out=values)
+
+
+def plain_pixels(elements: Elements) -> PlainPixels | None:
+    """None where they are compressed, of one bit or of more than 32, or not as many as the header says."""
     tags = PlainTags(elements)
-    rows, columns, bits, stored, signed = map(
-        tags.integer, ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
-    )
+    try:
+        rows, columns, bits, stored, signed, samples = map(tags.integer, _OF_PIXELS)
+        photometric = tags.get("PhotometricInterpretation")
+    except OddError:
+        return None
     size = rows * columns * (bits // 8)
     is_plain = (
         elements.syntax in _SYNTAXES
@@ -109,18 +130,10 @@ def stored_values(content: bytes, elements: Elements) -> AnyArray:
         and bits in ((16, 32) if elements.endian == ">" else (8, 16, 32))
         and 1 <= stored <= bits
         and signed in _SIGNED
-        and tags.integer("SamplesPerPixel") == 1
-        and tags.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+        and samples == 1
+        and photometric in ("MONOCHROME1", "MONOCHROME2")
         and 0 < size <= elements.length <= size + size % 2
-        # What follows the pixels may be broken.
-        and elements.start + elements.length == len(content)
     )
     if not is_plain:
-        raise OddError
-    dtype = np.dtype(f"{elements.endian}{'ui'[signed]}{bits // 8}")
-    values = np.frombuffer(content, dtype, rows * columns, elements.start).reshape(rows, columns)
-    if stored < bits:
-        # The bits above those stored may hold anything; a shift to the right repeats the sign.
-        values = np.left_shift(values, bits - stored, dtype=dtype.newbyteorder("="))
-        np.right_shift(values, bits - stored, out=values)
-    return values
+        return None
+    return PlainPixels((rows, columns), np.dtype(f"{elements.endian}{'ui'[signed]}{bits // 8}"), bits - stored)

@@ -1,6 +1,7 @@
 """What one file of a DICOM series says: its place in the patient and what its values mean."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -174,9 +175,9 @@ def _padding(tags: Tags, *, is_signed: bool) -> tuple[int, int] | None:
     Both tags have two bytes. Some writers give them the sign that the pixels have not, or leave it out.
     """
     found = [tags.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    bits = [int(value) & 0xFFFF for value in found if value is not None and value != ""]
-    if not bits or found[0] is None:
+    if found[0] in (None, ""):
         return None
+    bits = [int(value) & 0xFFFF for value in found if value not in (None, "")]
     values = [value - 0x10000 if is_signed and value >= 0x8000 else value for value in bits]
     return min(values), max(values)
 
@@ -214,6 +215,49 @@ def intensities(header: Slice, pixels: AnyArray) -> AnyArray:
         slope, intercept = header.rescale
         pixels = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     return pixels
+
+
+def fill_padding(headers: Sequence[Slice], stack: AnyArray) -> tuple[str, ...]:
+    """Give padding, which lies outside what was scanned, the lowest value of the pixels inside.
+
+    Padding that reads 0 stays: that is what models take for nothing.
+
+    Args:
+        headers: Of the files.
+        stack: ``(N, rows, columns)``, what their values mean, changed in its place.
+
+    Returns:
+        What the report must say of it.
+    """
+    ranges = [_padding_meant(header) for header in headers]
+    if not any(ranges):
+        return ()
+    lowest, where = None, []
+    for values, limits in zip(stack, ranges, strict=True):
+        padded = None if limits is None else (values >= limits[0]) & (values <= limits[1])
+        where.append(padded)
+        inside = values if padded is None else values[~padded]
+        if inside.size and (lowest is None or inside.min() < lowest):
+            lowest = inside.min()
+    count = sum(int(padded.sum()) for padded in where if padded is not None)
+    if not count or lowest is None:
+        return ()
+    for values, padded in zip(stack, where, strict=True):
+        if padded is not None:
+            values[padded] = lowest
+    return (f"{count} pixels of padding were set to the lowest value of the scan, {lowest:g}",)
+
+
+def _padding_meant(header: Slice) -> tuple[float, float] | None:
+    """The range of padding among intensities; None where there is none, or where it reads 0."""
+    if header.padding is None:
+        return None
+    limits = np.iinfo(header.dtype)
+    low, high = max(header.padding[0], limits.min), min(header.padding[1], limits.max)
+    if low > high:
+        return None
+    meant = np.sort(intensities(header, np.array([low, high], header.dtype)))
+    return None if meant[0] == meant[1] == 0 else (meant[0], meant[1])
 
 
 def unreadable(path: Path, error: BaseException) -> UnreadableFileError:

@@ -108,7 +108,8 @@ def _neighbours(corners: _Corners) -> _IntArray:
 
 def _by_columns(corners: _Corners) -> _IntArray:
     slices, rows, columns = corners.place.T
-    return np.lexsort((corners.arm[:, 0], rows, columns, slices))
+    order: _IntArray = np.lexsort((corners.arm[:, 0], rows, columns, slices))
+    return order
 
 
 def _link(after: _IntArray, one: _IntArray, other: _IntArray, forward: npt.NDArray[np.bool_]) -> None:
@@ -137,9 +138,7 @@ def _holes(corners: _Corners, after: _IntArray) -> _IntArray:
     return first[corners.shift[first, 0] < 0]
 
 
-def _with_channels(
-    corners: _Corners, after: _IntArray, holes: _IntArray, mask: Mask
-) -> tuple[_Corners, _IntArray]:
+def _with_channels(corners: _Corners, after: _IntArray, holes: _IntArray, mask: Mask) -> tuple[_Corners, _IntArray]:
     """Every hole joined to the outline on its left, at the height of its first corner.
 
     That outline is the outer one or that of a hole whose first corner comes earlier, so all end up in one polygon.
@@ -147,5 +146,47 @@ def _with_channels(
     """
     if not len(holes):
         return corners, after
-    place, shift, arm = (list(part) for part in corners)
+    ends = np.array([_channel_end(mask, *corners.place[hole].tolist()) for hole in holes], np.intp)
+    k, rows, columns = mask.shape
+    everywhere, wanted = (
+        np.ravel_multi_index(tuple(place.T), (k, rows + 1, columns + 1)) for place in (corners.place, ends)
+    )
+    at = np.searchsorted(everywhere, wanted)  # before the last: that one lies at the bottom of an outline
+    is_corner = everywhere[at] == wanted
+    # In the middle of an upright edge, the structure on its right: cut in two, by one corner each.
+    corners, (arriving, leaving) = _appended(corners, ends[~is_corner], np.array([0, 1]), down=(1, -1))
+    after = np.append(after, np.empty(len(arriving) * 2, np.intp))
+    upper, lower = _by_columns(corners).reshape(-1, 2).T
+    _link(after, upper, lower, corners.shift[upper, 1] < 0)
+
+    inlet, outlet = (np.empty(len(holes), np.intp) for _ in range(2))
+    inlet[~is_corner], outlet[~is_corner] = arriving, leaving
+    inlet[is_corner] = at[is_corner]
+    corners, (outlet[is_corner],) = _appended(corners, ends[is_corner], corners.shift[at[is_corner]])
+    corners, (mouth,) = _appended(corners, corners.place[holes], corners.shift[holes])
+    after = np.append(after, np.empty(len(corners.place) - len(after), np.intp))
+    after[outlet[is_corner]] = after[at[is_corner]]
+    after[mouth] = after[holes]
+    after[inlet], after[holes] = mouth, outlet
     return corners, after
+
+
+def _channel_end(mask: Mask, k: int, row: int, column: int) -> tuple[int, int, int]:
+    """Where the line from a corner to the left leaves the structure on either side of it."""
+    outside = np.flatnonzero(~(mask[k, row - 1, :column] & mask[k, row, :column]))
+    return k, row, int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _appended(
+    corners: _Corners, place: _IntArray, shift: _IntArray, down: tuple[int, ...] = (0,)
+) -> tuple[_Corners, list[_IntArray]]:
+    """Corners at the end of the list, at each place one for each of ``down``; and their numbers."""
+    n, count = len(corners.place), len(place)
+    shift = np.broadcast_to(shift, (count, 2))
+    arms = [np.broadcast_to(np.array([one, 0]), (count, 2)) for one in down]
+    more = _Corners(
+        np.concatenate([corners.place, *[place] * len(down)]),
+        np.concatenate([corners.shift, *[shift] * len(down)]),
+        np.concatenate([corners.arm, *arms]),
+    )
+    return more, [n + i * count + np.arange(count) for i in range(len(down))]

@@ -1,6 +1,6 @@
 """What labels mean in the terms of DICOM, and the colours in which viewers show them."""
 
-from segtool.formats.png_write import PALETTE
+from segtool.formats.png import PALETTE
 from segtool.spec import Code, LabelCode, LabelSpec
 
 ABNORMAL = Code(value="49755003", scheme="SCT", meaning="Morphologically Abnormal Structure")

@@ -135,16 +135,18 @@ def source_series(result: Result, kind: str) -> SourceSeries:
             _blank(first)
             date, time = _NO_DATE
         images = (first, *(_image(path) for path in source.paths[1:]))
+        for keyword in _NEEDED:
+            if not all(image.get(keyword) for image in images):
+                raise OutputError(
+                    f"case {result.name}: its DICOM headers have no {keyword}, which {kind} must refer to",
+                    f"Leave {kind} out, or mend the headers.",
+                )
         _share_a_frame_of_reference(images)
     return SourceSeries(images, str(date), str(time))
 
 
 def _header(path: Path, keywords: Sequence[str]) -> Dataset:
-    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(keywords))
-    for keyword in _NEEDED:
-        if not dataset.get(keyword):
-            raise KeyError(keyword)
-    return dataset
+    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(keywords))
 
 
 def _image(path: Path) -> Dataset:
@@ -153,8 +155,6 @@ def _image(path: Path) -> Dataset:
         elements = find_in_file(path, _WANTED)
     except OddError:
         return _header(path, _OF_IMAGE)
-    if not all(elements.values.get(keyword) for keyword in _NEEDED):
-        return _header(path, _OF_IMAGE)  # which says what is missing
     dataset = Dataset()
     for tag, (keyword, kind) in _WANTED.items():
         value = elements.values.get(keyword)
@@ -214,7 +214,7 @@ def patient_and_study(source: SourceSeries) -> Dataset:
     return new
 
 
-def equipment() -> dict[str, str]:
+def equipment() -> dict[str, Any]:
     """The General Equipment module as keywords of highdicom.
 
     A program has no serial number, and the module wants one (type 1): the package's name and version say all there is.
@@ -242,22 +242,33 @@ def series_uid(source: SourceSeries, result: Result, kind: str) -> str:
 
 
 def instance_uid(source: SourceSeries, result: Result, kind: str, *contents: npt.NDArray[Any]) -> str:
-    """UID of an object with these contents, by default the labels: another result never has the same.
+    """UID of an object with these contents: another result never has the same.
 
     Args:
         source: The series.
         result: What is written.
         kind: As in :func:`series_uid`.
-        contents: What else than the labels goes into the object.
+        contents: What goes into the object; by default the labels.
     """
     digest = hashlib.sha256(result.spec.to_json().encode())
-    for array in (result.label_map.labels, *contents):
+    for array in contents or (result.label_map.labels.T,):  # stacks lie in memory the other way round
         digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array.T).data)  # stacks lie in memory the other way round
+        digest.update(np.ascontiguousarray(array).data)
     return derived_uid(
         "instance", series_uid(source, result, kind), *(str(image.SOPInstanceUID) for image in source.images),
         digest.hexdigest(), str(result.anonymise), __version__,
     )  # fmt: skip
+
+
+def tracking(source: SourceSeries, result: Result, name: str) -> tuple[str, str]:
+    """Tracking ID and UID of a label or region: segments and measurements of one finding share them."""
+    uid = derived_uid("tracking", source.first.SeriesInstanceUID, result.model_sha256, name)
+    return long_string(f"{result.spec.name[:31]} {name}"), uid
+
+
+def long_string(text: str) -> str:
+    """``text`` as a value of the type LO: at most 64 characters, and no backslash, which would part two values."""
+    return "".join(c if c.isprintable() and c != "\\" else "/" for c in text)[:64].strip() or "-"
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ What belongs together is told from names alone, so that a folder of 100,000 file
 together. :mod:`~segtool.scan.sets` lists labelled sets as training needs them, with patients and folds.
 """
 
+from segtool.scan.archives import Unpacked, unpacked
 from segtool.scan.cases import scan
 from segtool.scan.found import Problem, Scan, ScanOptions
 from segtool.scan.names import natural_key
+from segtool.scan.plainly import scan_unpacked
 
-__all__ = ["Problem", "Scan", "ScanOptions", "natural_key", "scan"]
+__all__ = ["Problem", "Scan", "ScanOptions", "Unpacked", "natural_key", "scan", "scan_unpacked", "unpacked"]

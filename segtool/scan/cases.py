@@ -1,31 +1,26 @@
 """Puts files together into cases: channels by name, references by place."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from segtool.case import UNNAMED, CaseSource, Source
 from segtool.errors import UsageError
 from segtool.scan.case_names import plain_name, unique_names
 from segtool.scan.coco import coco_reference
+from segtool.scan.drafts import Draft, StudyFindings
 from segtool.scan.found import Entry, Problem, Scan, ScanOptions
 from segtool.scan.layouts import Layouts, Reading
 from segtool.scan.names import ChannelNames, is_brain_mask, natural_key
-from segtool.scan.references import Group, is_reference, pair, pair_with_folder
+from segtool.scan.privacy import Privacy
+from segtool.scan.references import is_reference, pair, pair_with_folder
 from segtool.scan.surroundings import references_around
 from segtool.scan.walk import find_entries
 from segtool.spec import ModelSpec
 
 HOLD_REFERENCES = frozenset({"hdf5", "matlab"})
 """Formats whose files have several datasets. As ``may_hold_reference``, without importing them."""
-
-
-@dataclass
-class _Draft(Group):
-    """A group with its channels: name to (file, position in the file)."""
-
-    channels: dict[str, list[tuple[Entry, int | None]]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOptions | None = None) -> Scan:
@@ -41,6 +36,14 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
         UsageError: An input does not exist, an input or the whole holds no case, or a pattern names a channel
             that the model does not have.
     """
+    found = survey(inputs, spec, options)
+    if not found.cases:
+        raise no_case(inputs, found.problems)
+    return found
+
+
+def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOptions | None = None) -> Scan:
+    """As :func:`scan`, also where DICOM studies are there and none of them is a case."""
     has_options, options = options is not None, options or ScanOptions()
     _check_patterns(spec, options)
     names = ChannelNames(spec, options.channels)
@@ -52,25 +55,58 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
     images = [entry for entry in entries if id(entry) not in aside]
     around = references_around(found)
     problems = list(found.problems)
-    layouts = Layouts(images, names, spec, problems)
-    drafts = _drafts(images, layouts, names, problems)
-    if not drafts:
-        raise _no_case(inputs, references, problems)
+    privacy = _privacy(images, options)
+    usable = [entry for entry in images if entry.volume is None or not entry.volume.set_aside]
+    layouts = Layouts(usable, names, spec, problems)
+    studies = _studies(images, layouts, names, spec, options, privacy, has_options)
+    drafts = [*_drafts([entry for entry in images if entry.volume is None], layouts, names, problems), *studies.drafts]
+    problems += [*studies.problems, *_unmatched(names)]
+    if not drafts and not studies.told:
+        raise no_case(inputs, problems, references)
     drafts.sort(key=lambda draft: natural_key(plain_name(draft.entry, draft.base)))
     if options.masks is None:
         paired = _pair_beside(drafts, references, around, names, problems)
     else:
         paired = _pair_named(drafts, names, options.masks, problems)
-    called = unique_names([(draft.entry, draft.base, tuple(draft.channels)) for draft in drafts])
+    called = unique_names([(draft.entry, draft.base, tuple(draft.channels)) for draft in drafts], privacy)
     cases = []
     for draft, name, candidates in zip(drafts, called, paired, strict=True):
         problems += _conflicts(draft, name, candidates, has_options)
         if all(len(files) == 1 for files in draft.channels.values()):
             cases.append(_case(draft, name, candidates, spec, options))
-    if not cases:
-        raise _no_case(inputs, references, problems)
     cases.sort(key=lambda case: natural_key(case.name))
-    return Scan(tuple(cases), tuple(problems))
+    by_draft = {id(draft): name for draft, name in zip(drafts, called, strict=True)}
+    told = [
+        replace(study, case=by_draft.get(id(draft)) or plain_name(draft.entry, draft.base, privacy))
+        for draft, study in studies.told
+    ]
+    told.sort(key=lambda study: natural_key(study.case))
+    return Scan(tuple(cases), tuple(problems), privacy or Privacy(), tuple(told))
+
+
+def _privacy(images: Iterable[Entry], options: ScanOptions) -> Privacy | None:
+    """What DICOM headers say of patients; None where all may be told."""
+    if options.identify:
+        return None
+    return Privacy(frozenset(chain.from_iterable(e.volume.facts.personal for e in images if e.volume is not None)))
+
+
+def _studies(
+    images: Sequence[Entry],
+    layouts: Layouts,
+    names: ChannelNames,
+    spec: ModelSpec | None,
+    options: ScanOptions,
+    privacy: Privacy | None,
+    has_options: bool,
+) -> StudyFindings:
+    """The cases of DICOM series. Without such, the rules are not even read."""
+    volumes = [entry for entry in images if entry.volume is not None]
+    if not volumes and options.rules is None:
+        return StudyFindings()
+    from segtool.scan.studies import Studies
+
+    return Studies(layouts, names, spec, options, privacy, has_options=has_options).drafts(volumes)
 
 
 def _check_patterns(spec: ModelSpec | None, options: ScanOptions) -> None:
@@ -85,7 +121,8 @@ def _check_patterns(spec: ModelSpec | None, options: ScanOptions) -> None:
             )
 
 
-def _no_case(inputs: Sequence[Path], references: Sequence[Entry], problems: Sequence[Problem]) -> UsageError:
+def no_case(inputs: Sequence[Path], problems: Sequence[Problem], references: Sequence[Entry] = ()) -> UsageError:
+    """The error of inputs that hold no case."""
     where = ", ".join(map(str, inputs[:3])) + (", ..." if len(inputs) > 3 else "")
     if problems:
         return UsageError(f"{where}: no case found. {problems[0].where}: {problems[0].problem}", problems[0].remedy)
@@ -96,9 +133,9 @@ def _no_case(inputs: Sequence[Path], references: Sequence[Entry], problems: Sequ
     )
 
 
-def _drafts(images: Iterable[Entry], layouts: Layouts, names: ChannelNames, problems: list[Problem]) -> list[_Draft]:
+def _drafts(images: Iterable[Entry], layouts: Layouts, names: ChannelNames, problems: list[Problem]) -> list[Draft]:
     """Groups files that share folder, base and kind and carry different channels."""
-    drafts: dict[tuple[str, ...], _Draft] = {}
+    drafts: dict[tuple[str, ...], Draft] = {}
     for entry in images:
         matches = names.by_pattern(entry.stem, entry.suffix)
         if len({channel for _, channel in matches}) > 1:
@@ -118,19 +155,20 @@ def _drafts(images: Iterable[Entry], layouts: Layouts, names: ChannelNames, prob
         named = len(channels) == 1 and UNNAMED not in channels and None in channels.values()
         # Only files of one named channel each make up a case together.
         own = () if named else (entry.stem, entry.suffix)
-        draft = drafts.setdefault((entry.directory, base, entry.format, *own), _Draft(entry, base, notes=notes))
+        draft = drafts.setdefault((entry.directory, base, entry.format, *own), Draft(entry, base, notes=notes))
         draft.stems.append(entry.stem)
         for channel, index in channels.items():
             draft.channels.setdefault(channel, []).append((entry, index))
-    problems += (
-        Problem(f"--channel {name}={pattern}", "fits no file name", "A glob fits whole names: begin it with *.")
-        for name, pattern in names.unmatched.items()
-    )
     return list(drafts.values())
 
 
+def _unmatched(names: ChannelNames) -> Iterator[Problem]:
+    for name, pattern in names.unmatched.items():
+        yield Problem(f"--channel {name}={pattern}", "fits no file name", "A glob fits whole names: begin it with *.")
+
+
 def _pair_beside(
-    drafts: Sequence[_Draft],
+    drafts: Sequence[Draft],
     references: Sequence[Entry],
     around: Sequence[Entry],
     names: ChannelNames,
@@ -153,7 +191,7 @@ def _pair_beside(
 
 
 def _pair_named(
-    drafts: Sequence[_Draft], names: ChannelNames, masks: Path, problems: list[Problem]
+    drafts: Sequence[Draft], names: ChannelNames, masks: Path, problems: list[Problem]
 ) -> list[list[Entry]]:
     scans = {entry.identity for draft in drafts for entry, _ in _files(draft)}
     references = [
@@ -169,20 +207,20 @@ def _pair_named(
     return paired
 
 
-def _files(draft: _Draft) -> list[tuple[Entry, int | None]]:
+def _files(draft: Draft) -> list[tuple[Entry, int | None]]:
     return [file for files in draft.channels.values() for file in files]
 
 
-def _holds_reference(draft: _Draft) -> bool:
+def _holds_reference(draft: Draft) -> bool:
     """True where the case's only file may hold the reference beside the image."""
     return len(draft.stems) == 1 and draft.entry.format in HOLD_REFERENCES
 
 
 def _case(
-    draft: _Draft, name: str, candidates: Sequence[Entry], spec: ModelSpec | None, options: ScanOptions
+    draft: Draft, name: str, candidates: Sequence[Entry], spec: ModelSpec | None, options: ScanOptions
 ) -> CaseSource:
     channels = {
-        channel: _source(*draft.channels[channel][0], options.image_dataset)
+        channel: _source(*draft.channels[channel][0], options.image_dataset, options.lenient)
         for channel in _in_order(draft.channels, spec)
     }
     reference = None
@@ -195,7 +233,7 @@ def _case(
     return CaseSource(name, channels, reference, draft.notes)
 
 
-def _conflicts(draft: _Draft, name: str, candidates: Sequence[Entry], has_options: bool) -> Iterator[Problem]:
+def _conflicts(draft: Draft, name: str, candidates: Sequence[Entry], has_options: bool) -> Iterator[Problem]:
     """Files between which names cannot decide."""
     for channel, files in draft.channels.items():
         if len(files) > 1:
@@ -217,5 +255,6 @@ def _in_order(channels: Iterable[str], spec: ModelSpec | None) -> list[str]:
     return sorted(channels, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def _source(entry: Entry, index: int | None, dataset: str | None) -> Source:
-    return Source(entry.format, entry.paths, dataset if entry.format in HOLD_REFERENCES else None, index)
+def _source(entry: Entry, index: int | None, dataset: str | None, lenient: bool = False) -> Source:
+    chosen = dataset if entry.format in HOLD_REFERENCES else None
+    return Source(entry.format, entry.paths, chosen, index, lenient=lenient and entry.format == "dicom")

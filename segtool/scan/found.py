@@ -7,6 +7,7 @@ from pathlib import Path
 from segtool.case import CaseSource
 from segtool.errors import printable
 from segtool.formats.dicom_facts import DicomVolume
+from segtool.scan.judged import Study
 from segtool.scan.privacy import Privacy
 
 
@@ -38,6 +39,8 @@ class Scan:
     problems: tuple[Problem, ...] = ()
     privacy: Privacy = field(default_factory=Privacy)
     """What messages about these cases must not tell."""
+    studies: tuple[Study, ...] = ()
+    """How the series of DICOM studies were told apart, in natural order of the cases' names."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class ScanOptions:
     Args:
         masks: Folder (or file) of references; those beside the scans then count for nothing.
         channels: Channel name to a pattern on the file name: a glob where it has a wildcard, otherwise text
-            that the name contains; compared without case. Comes before every name that segtool knows.
+            that the name contains; compared without case. Comes before every name that segtool knows. Of a DICOM
+            series the folder's name, SeriesDescription and ProtocolName are such names.
         image_dataset: Dataset of the image in HDF5 and MATLAB files, None to find it.
         mask_dataset: Dataset of the reference in HDF5 and MATLAB files, None to find it.
         rules: TOML file that tells DICOM series apart in place of the rules in the package.
@@ -77,6 +81,8 @@ class Entry:
         format: Key of :data:`segtool.formats.FORMATS`.
         paths: The file, or the files of the series in natural order.
         volume: What is known of a DICOM series; None for other kinds of file.
+        referenced_series: Of a DICOM file that is a reference (``dicom-seg``, ``rtstruct``): digests of the
+            SeriesInstanceUIDs that it was drawn on, as :attr:`DicomVolume.series`.
     """
 
     root: str
@@ -86,6 +92,7 @@ class Entry:
     format: str
     paths: tuple[Path, ...]
     volume: DicomVolume | None = None
+    referenced_series: frozenset[str] = frozenset()
 
     @property
     def root_name(self) -> str:
@@ -108,3 +115,28 @@ class Entry:
         """How messages call the file."""
         name = self.paths[0].name if self.suffix else self.stem
         return f"{self.folder}/{name}" if self.folder else name
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be DICOM.
+
+    Args:
+        root: As of :class:`Entry`.
+        folder: Likewise.
+        path: As messages show it.
+    """
+
+    root: str
+    folder: str
+    path: Path
+
+    @property
+    def directory(self) -> str:
+        """The absolute folder of the file."""
+        return f"{self.root}/{self.folder}" if self.folder else self.root
+
+    @property
+    def identity(self) -> str:
+        """The same for the same file met through another input."""
+        return f"{self.directory}/{self.path.name}"

@@ -35,6 +35,10 @@ class Privacy:
         self._words = frozenset(word.casefold() for word in words if word.strip())
         self._shown = dict(shown or {})
 
+    def showing(self, shown: Mapping[str, str]) -> "Privacy":
+        """The same with further beginnings of paths that messages call otherwise."""
+        return Privacy(self._words, {**self._shown, **shown})
+
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
         words = sorted(self._words - _COMMON, key=len, reverse=True)
@@ -51,7 +55,8 @@ class Privacy:
 
     def plain(self, text: str) -> str:
         """A message without what must not be told, and with paths as the user knows them."""
-        for hidden, shown in self._shown.items():
+        # A folder's path may begin another's.
+        for hidden, shown in sorted(self._shown.items(), key=lambda pair: len(pair[0]), reverse=True):
             text = text.replace(hidden, shown)
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
 

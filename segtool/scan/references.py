@@ -9,6 +9,9 @@ from pathlib import Path
 from segtool.scan.found import Entry, Problem
 from segtool.scan.names import ChannelNames, folder_role, reference_base
 
+DICOM_REFERENCES = frozenset({"dicom-seg", "rtstruct"})
+"""Formats that say by themselves on which series they were drawn."""
+
 
 @dataclass
 class Group:
@@ -18,17 +21,23 @@ class Group:
         entry: Its first file.
         base: The name its files share, without channel; empty where the folder is the case.
         stems: Names of all its files, without suffix.
+        series: Digests of the DICOM series that are its channels.
+        study_series: Of all series of its study.
     """
 
     entry: Entry
     base: str
     stems: list[str] = field(default_factory=list)
+    series: frozenset[str] = frozenset()
+    study_series: frozenset[str] = frozenset()
 
 
 def is_reference(entry: Entry) -> bool:
-    """True for ``X_mask``, ``seg`` and their like, and for all files below ``labels/`` or ``masks/``."""
+    """True for ``X_mask``, ``seg`` and their like, all files below ``labels/`` or ``masks/``, and DICOM references."""
     if entry.format == "dicom":
         return False
+    if entry.format in DICOM_REFERENCES:
+        return True
     return reference_base(entry.stem) is not None or in_reference_folder(entry)
 
 
@@ -144,7 +153,8 @@ def pair(
         The references of each group, and those that belong to none.
     """
     index = ReferenceIndex(references, names, beside)
-    found = [index.find(group) for group in groups]
+    drawn = drawn_on(groups, references)
+    found = [own or index.find(group) for group, own in zip(groups, drawn, strict=True)]
     # P1/dicom/*.dcm with P1/seg.nii.gz: a nameless reference serves the only case of its folder.
     used = {id(entry) for entries in found for entry in entries}
     nameless = {
@@ -158,6 +168,18 @@ def pair(
                 found[number] = [nameless[top]]
                 used.add(id(nameless[top]))
     return found, [entry for entry in references if id(entry) not in used]
+
+
+def drawn_on(groups: Sequence[Group], references: Sequence[Entry]) -> list[list[Entry]]:
+    """The DICOM references of each group: those drawn on one of its series, else on another one of its study."""
+    own = [entry for entry in references if entry.referenced_series]
+    if not own:
+        return [[] for _ in groups]
+    return [
+        [entry for entry in own if entry.referenced_series & group.series]
+        or [entry for entry in own if entry.referenced_series & group.study_series]
+        for group in groups
+    ]
 
 
 def _enclosing(directory: str, folders: Iterable[str]) -> str:
@@ -181,8 +203,8 @@ def pair_with_folder(
     bare_names = [bare(group.entry, group.base)[1] for group in groups]
     count = Counter(bare_names)
     found, problems = [], []
-    for group, name in zip(groups, bare_names, strict=True):
-        entries = by_path.find(group)
+    for group, name, own in zip(groups, bare_names, drawn_on(groups, references), strict=True):
+        entries = own or by_path.find(group)
         if not entries and (entries := by_name.find(group)) and count[name] > 1:
             problems.append(
                 Problem(

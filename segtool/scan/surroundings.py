@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from segtool.errors import UsageError
-from segtool.formats import SUFFIXES, suffix_of
-from segtool.scan.found import Entry
+from segtool.formats import ANNOTATIONS, SUFFIXES, suffix_of
+from segtool.scan.found import Candidate, Entry
 from segtool.scan.names import folder_role, is_brain_mask, reference_base
-from segtool.scan.walk import Found, find_entries
+from segtool.scan.walk import Found, find_entries, may_be_dicom
 
 
 def references_around(found: Found) -> list[Entry]:
@@ -40,13 +40,21 @@ def _files(folder: Path) -> Sequence[Path]:
 
 def _beside(folder: Path) -> Iterator[Entry]:
     root = folder.resolve().as_posix()
+    candidates = []
     for path in _files(folder):
         suffix = suffix_of(path)
-        stem = path.name[: -len(suffix)]
-        if not suffix or SUFFIXES[suffix] == "dicom" or is_brain_mask(stem):
+        stem = path.name[: -len(suffix)] if suffix else path.name
+        if is_brain_mask(stem) or reference_base(stem) is None or not path.is_file():
             continue
-        if reference_base(stem) is not None and path.is_file():
+        if suffix and SUFFIXES[suffix] != "dicom":
             yield Entry(root, "", stem, suffix, SUFFIXES[suffix], (path,))
+        elif suffix or may_be_dicom(path.name):
+            candidates.append(Candidate(root, "", path))
+    if candidates:
+        # Brings numpy.
+        from segtool.scan.dicom_entries import dicom_entries
+
+        yield from (entry for entry in dicom_entries(candidates).entries if entry.format in ANNOTATIONS)
 
 
 def _below(above: Path, part: str) -> Iterator[Entry]:

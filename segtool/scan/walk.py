@@ -1,20 +1,29 @@
-"""Lists image files below the inputs: every folder is read once, DICOM series are put together."""
+"""Lists image files below the inputs: every folder is read once, DICOM volumes are put together over all of them."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
-from segtool.scan.found import Entry, Problem
-from segtool.scan.names import natural_key
+from segtool.scan.found import Candidate, Entry, Problem
 
-_LOOKED_FOR = f"Looked for {' '.join(SUFFIXES)} and DICOM files without a suffix."
+_LOOKED_FOR = f"Looked for {' '.join(SUFFIXES)} and DICOM files under any other name."
+DIRECTORY = "DICOMDIR"
+_OTHER_KINDS = frozenset({
+    "7z", "avi", "bat", "bib", "bmp", "bval", "bvals", "bvec", "bvecs", "bz2", "cfg", "conf", "css", "csv", "doc",
+    "docx", "eps", "exe", "gif", "gz", "htm", "html", "ini", "ipynb", "jar", "jpeg", "jpg", "js", "json", "jsonl",
+    "lock", "log", "m4v", "mat", "md", "mgh", "mgz", "mha", "mhd", "mkv", "mov", "mp4", "mpg", "nii", "nrrd", "npy",
+    "npz", "odt", "onnx", "pdf", "pickle", "pkl", "png", "ppt", "pptx", "ps", "pt", "pth", "py", "pyc", "rar",
+    "rst", "rtf", "sh", "sha1", "sha256", "sqlite", "svg", "tar", "tex", "tgz", "tif", "tiff", "toml", "tsv", "txt",
+    "wav", "webp", "xls", "xlsx", "xml", "xz", "yaml", "yml", "zip", "zst",
+})  # fmt: skip
+"""Endings of names that no DICOM file bears. Files of all others are looked into."""
 _RESULTS = frozenset({"report.json", "report.csv"})
 _OUR_REPORT = b'"tool": "segtool"'
-_NOT_SCANS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
+NOT_SCANS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
 @dataclass
@@ -28,10 +37,11 @@ class Found:
 
 
 def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
-    """The image files and DICOM series of all inputs, each once.
+    """The image files and DICOM volumes of all inputs, each once.
 
     Hidden files, half-written ones and folders of our own results are passed over. Links are followed to
-    files inside the input; links to folders are not, so that nothing is met twice.
+    files inside the input; links to folders are not, so that nothing is met twice. A ``DICOMDIR`` stands for its
+    folder.
 
     Args:
         inputs: Folders and files.
@@ -40,41 +50,75 @@ def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
     Raises:
         UsageError: An input does not exist or holds no file that segtool reads.
     """
-    found = Found()
-    seen: set[str] = set()
     skipped = skip.resolve() if skip else None
-    by_folder: dict[Path, list[Path]] = {}
+    listings, by_folder = [], dict[Path, list[Path]]()
     for path in inputs:
-        if path.is_dir():
-            _add(found, _walk(path, skipped, found.problems), seen, str(path))
+        if path.is_dir() or (path.is_file() and path.name.upper() == DIRECTORY):
+            listings.append(_walk(path if path.is_dir() else path.parent, skipped))
         elif path.is_file():
             by_folder.setdefault(path.parent, []).append(path)
         else:
             raise UsageError(f"{path}: no such file or folder", "Check the path.")
-    found.file_folders += by_folder
     for folder, files in by_folder.items():
-        root = folder.resolve().as_posix()
         for file in files:
-            if not (suffix_of(file) or _may_be_dicom(file.name)):
+            if not (suffix_of(file) or _has_dicom_name(file.name) or _is_dicom(file)):
                 raise UsageError(f"{file}: not a kind of file that segtool reads", _LOOKED_FOR)
-        _add(found, _entries(root, "", files, found.problems), seen, ", ".join(map(str, files)))
+        listing = _Listing(", ".join(map(str, files)))
+        listing.add(folder.resolve().as_posix(), "", files)
+        listings.append(listing)
+    return _put_together(listings, list(by_folder))
+
+
+@dataclass
+class _Listing:
+    """What one input holds."""
+
+    where: str
+    entries: list[Entry] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, root: str, folder: str, files: Iterable[Path]) -> None:
+        """Add the files of one folder."""
+        for file in files:
+            suffix = suffix_of(file)
+            if suffix and SUFFIXES[suffix] != "dicom":
+                stem = file.name[: -len(suffix)]
+                self.entries.append(Entry(root, folder, stem, suffix, SUFFIXES[suffix], (file,)))
+            elif suffix or may_be_dicom(file.name):
+                self.candidates.append(Candidate(root, folder, file))
+
+
+def _put_together(listings: Sequence[_Listing], file_folders: list[Path]) -> Found:
+    found = Found(file_folders=file_folders)
+    entries = [entry for listing in listings for entry in listing.entries]
+    problems: list[Problem] = []
+    known: set[str] = set()
+    candidates = [candidate for listing in listings for candidate in listing.candidates]
+    if candidates:
+        # Brings numpy, which most folders do without until they are read.
+        from segtool.scan.dicom_entries import dicom_entries
+
+        dicom = dicom_entries(candidates)
+        entries += dicom.entries
+        problems, known = dicom.problems, dicom.known
+    for listing in listings:
+        found.problems += listing.problems
+        if not listing.entries and not any(file.identity in known for file in listing.candidates):
+            shown = {str(file.path) for file in listing.candidates}
+            own = [*listing.problems, *(problem for problem in problems if problem.where in shown)]
+            reason = f" ({own[0].where}: {own[0].problem})" if own else ""
+            raise UsageError(f"{listing.where}: nothing that segtool can read{reason}", _LOOKED_FOR)
+    found.problems += problems
+    once: dict[str, Entry] = {}
+    for entry in entries:
+        once.setdefault(entry.identity, entry)
+    found.entries += once.values()
     return found
 
 
-def _add(found: Found, entries: Iterable[Entry], seen: set[str], where: str) -> None:
-    before, any_entry = len(found.problems), False
-    for entry in entries:
-        any_entry = True
-        if entry.identity not in seen:
-            seen.add(entry.identity)
-            found.entries.append(entry)
-    if not any_entry:
-        problems = found.problems[before:]
-        reason = f" ({problems[0].where}: {problems[0].problem})" if problems else ""
-        raise UsageError(f"{where}: nothing that segtool can read{reason}", _LOOKED_FOR)
-
-
-def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[Entry]:
+def _walk(top: Path, skipped: Path | None) -> _Listing:
+    found = _Listing(str(top))
     root = top.resolve().as_posix()
     links: Counter[str] = Counter()
     pending = [""]
@@ -84,20 +128,25 @@ def _walk(top: Path, skipped: Path | None, problems: list[Problem]) -> Iterator[
             with os.scandir(f"{root}/{folder}") as listing:
                 items = sorted((i for i in listing if not i.name.startswith(".")), key=lambda item: item.name)
         except OSError as error:
-            problems.append(Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions."))
+            found.problems.append(
+                Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions.")
+            )
             continue
         if folder and {item.name for item in items} >= _RESULTS and _is_our_report(f"{root}/{folder}/report.json"):
             continue
         files = []
         for item in items:
             if item.is_dir(follow_symlinks=False):
-                if item.name not in _NOT_SCANS and Path(item.path) != skipped:
+                if item.name not in NOT_SCANS and Path(item.path) != skipped:
                     pending.append(f"{folder}/{item.name}" if folder else item.name)
-            elif not item.is_symlink() or _follow(item, root, links):
+            elif _follow(item, root, links) if item.is_symlink() else item.is_file():
                 files.append(item.name)
         shown = top / folder
-        yield from _entries(root, folder, [shown / name for name in files], problems)
-    problems += (Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items())
+        found.add(root, folder, [shown / name for name in files])
+    found.problems += (
+        Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items()
+    )
+    return found
 
 
 _LINKS = {
@@ -126,70 +175,22 @@ def _follow(link: os.DirEntry[str], root: str, links: Counter[str]) -> bool:
     return is_file
 
 
-def _may_be_dicom(name: str) -> bool:
+def _has_dicom_name(name: str) -> bool:
     """True for names without a suffix, and those that end in a number (``IM.0001``, a UID)."""
     ending = name.rpartition(".")[2] if "." in name else ""
-    return name != "DICOMDIR" and (not ending or ending.isdecimal())
+    return name.upper() != DIRECTORY and (not ending or ending.isdecimal())
 
 
-def _entries(root: str, folder: str, files: Sequence[Path], problems: list[Problem]) -> Iterator[Entry]:
-    """The entries of one folder."""
-    dicom: list[Path] = []
-    for file in files:
-        suffix = suffix_of(file)
-        if not suffix:
-            if _may_be_dicom(file.name):
-                dicom.append(file)
-        elif SUFFIXES[suffix] == "dicom":
-            dicom.append(file)
-        else:
-            yield Entry(root, folder, file.name[: -len(suffix)], suffix, SUFFIXES[suffix], (file,))
-    if dicom:
-        yield from _series(root, folder, dicom, problems)
+def may_be_dicom(name: str) -> bool:
+    """False for names of which it is known that something else is in the file."""
+    _, dot, ending = name.rpartition(".")
+    return name.upper() != DIRECTORY and not (dot and ending.lower() in _OTHER_KINDS)
 
 
-def _series(root: str, folder: str, files: Sequence[Path], problems: list[Problem]) -> Iterator[Entry]:
-    """The DICOM series of one folder.
-
-    A series alone in its folder counts as one file with the folder's name, lying where the folder lies, so
-    that ``P1/T1ce/*.dcm`` and ``P1/T2/*.dcm`` are two channels of one case.
-    """
-    # Brings numpy, which most folders do without until they are read.
-    from segtool.formats.dicom_read import SeriesKey, read_series_key
-
-    series: dict[SeriesKey, list[Path]] = {}
-    broken: list[Path] = []
-    for file in sorted(files, key=lambda path: natural_key(path.name)):
-        key = read_series_key(file)
-        if key is None:
-            if suffix_of(file) or _begins_like_dicom(file):
-                broken.append(file)
-        elif key.is_image:
-            series.setdefault(key, []).append(file)
-    if len(series) == 1:
-        # A slice without a readable header most likely belongs to the only series: without it the scan would
-        # be shorter and nobody would know. Reading the series says what is wrong with the file.
-        next(iter(series.values())).extend(file for file in broken if _begins_like_dicom(file))
-        broken = [file for file in broken if not _begins_like_dicom(file)]
-    problems += (
-        Problem(str(file), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
-    )
-    for key, paths in series.items():
-        if len(series) > 1:
-            place, stem = (root, folder), key.short_name
-        elif folder:
-            above, _, stem = folder.rpartition("/")
-            place = (root, above)
-        else:
-            above, _, stem = root.rpartition("/")
-            place = (above, "")
-        yield Entry(*place, stem, "", "dicom", tuple(paths))
-
-
-def _begins_like_dicom(file: Path) -> bool:
+def _is_dicom(file: Path) -> bool:
     from segtool.formats.dicom_elements import looks_like_dicom
 
     try:
-        return looks_like_dicom(file)
+        return may_be_dicom(file.name) and looks_like_dicom(file)
     except OSError:
-        return True  # it may be one, and reading it says why it cannot be read
+        return False

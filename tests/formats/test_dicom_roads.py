@@ -1,91 +1,31 @@
 """The short road through plain DICOM files gives what pydicom gives, or leaves the file to it."""
 
 import io
+import os
 import random
 from pathlib import Path
 
-import dicom_series
 import numpy as np
-import pydicom
 import pytest
+from dicom_files import PLAIN, by_pydicom, dataset_of, header_outcome, outcome, private_block, saved, sequence
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MRImageStorage,
     RLELossless,
 )
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
-from segtool.formats import dicom, dicom_read
+from segtool.formats import dicom_read
 from segtool.formats.dicom import DicomFormat
 from segtool.formats.dicom_elements import OddError, find, find_in_file
-from segtool.formats.dicom_odd import odd_header, odd_slice
-from segtool.formats.dicom_plain import stored_values
-from segtool.formats.dicom_slice import TAGS, intensities
+from segtool.formats.dicom_odd import odd_header
+from segtool.formats.dicom_plain import plain_pixels
+from segtool.formats.dicom_slice import TAGS
 from segtool.formats.dicom_stack import in_order
-
-BITS = np.random.default_rng(4)
-
-
-def sequence(*items, undefined):
-    """A sequence with an item for each of ``items``, a nested sequence or None; all have a length or a delimiter."""
-    datasets = []
-    for number, nested in enumerate(items):
-        item = pydicom.Dataset()
-        item.ReferencedSOPInstanceUID = f"1.2.{number}"
-        if nested is not None:
-            item.PurposeOfReferenceCodeSequence = nested
-        item.is_undefined_length_sequence_item = undefined
-        datasets.append(item)
-    made = pydicom.Sequence(datasets)
-    made.is_undefined_length = undefined
-    return made
-
-
-def dataset_of(dtype="int16", size=(3, 4), **changes):
-    """A header and pixels whose bits are all at random; a tag set to None is left out."""
-    dtype = np.dtype(dtype)
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    pixels = BITS.bytes(size[0] * size[1] * dtype.itemsize)
-    tags = {
-        "SpecificCharacterSet": "ISO_IR 100",
-        "SOPClassUID": MRImageStorage,
-        "SOPInstanceUID": "1.2.3.4",
-        "SeriesInstanceUID": "1.2.3",
-        "Modality": "MR",
-        "PatientName": "Nobody^Known",
-        "SliceThickness": "3.5",
-        "Rows": size[0],
-        "Columns": size[1],
-        "ImagePositionPatient": ["-1.5", "2e1", "+3"],
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "PixelSpacing": [2, 0.5],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 8 * dtype.itemsize,
-        "BitsStored": 8 * dtype.itemsize,
-        "HighBit": 8 * dtype.itemsize - 1,
-        "PixelRepresentation": int(dtype.kind == "i"),
-        "PixelData": pixels + bytes(len(pixels) % 2),
-    }
-    return dicom_series.filled(dataset, tags | changes)
-
-
-def saved(path, dataset, syntax=ExplicitVRLittleEndian):
-    if "PixelData" in dataset and not syntax.is_compressed:
-        dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 and syntax != ExplicitVRBigEndian else "OW"
-    return dicom_series.saved(path, dataset, syntax)
-
-
-def by_pydicom(path):
-    header, pixels = odd_slice(path, path.read_bytes())
-    return header, intensities(header, pixels)
 
 
 def same(path):
@@ -99,13 +39,12 @@ def same(path):
 def is_plain(path):
     try:
         content = path.read_bytes()
-        stored_values(content, find(content, TAGS))
+        elements = find(content, TAGS)
     except OddError:
         return False
-    return True
+    return plain_pixels(elements) is not None and elements.start + elements.length == len(content)
 
 
-PLAIN = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
 HEADERS = {
     "as it comes": {},
     "odd number of bytes": {"dtype": "uint8", "size": (3, 5)},
@@ -142,12 +81,6 @@ def test_a_plain_file_is_read_as_pydicom_reads_it(tmp_path, syntax, what):
     # Bytes written as words of big endian are for pydicom to put back.
     assert is_plain(path) == (not (syntax == ExplicitVRBigEndian and HEADERS[what].get("dtype", "")[-4:] == "int8"))
     same(path)
-
-
-def private_block(dataset, size):
-    block = dataset.private_block(0x0029, "SOMEBODY", create=True)
-    block.add_new(0x10, "OB", bytes(size))
-    return dataset
 
 
 @pytest.mark.parametrize("size", [20_000, 300_000])
@@ -207,22 +140,6 @@ EDITS = {
     "no such grey": (b"MONOCHROME2", b"MONOCHROME3"),
     "no such syntax": (b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.1\0"),
 }
-
-
-def outcome(read, path):
-    """What a road makes of a file: header and values, or its one line."""
-    try:
-        header, values = read(path)
-    except UnreadableFileError as error:
-        return str(error)
-    return header, values.tolist(), values.dtype.newbyteorder("=")
-
-
-def header_outcome(read, path):
-    try:
-        return read(path)
-    except UnreadableFileError as error:
-        return str(error)
 
 
 def agree(path):
@@ -287,7 +204,7 @@ def test_a_series_beyond_memory_is_one_line(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.dcm", dataset_of())
     header, _ = dicom_read.read_slice(path)
     huge = np.broadcast_to(np.uint8(0), (2**30, 2**30))
-    monkeypatch.setattr(dicom, "read_slice", lambda _: (header, huge))
+    monkeypatch.setattr(dicom_read.SeriesReader, "slice", lambda *_, **__: (header, huge))
     with pytest.raises(UnreadableFileError, match="MemoryError"):
         DicomFormat().read_image(Source("dicom", (path, path)))
 
@@ -298,13 +215,16 @@ def test_every_file_is_read_once(tmp_path, monkeypatch):
         dataset = dataset_of(ImagePositionPatient=[0, 0, number], RescaleSlope="2")
         paths.append(saved(tmp_path / f"{number}.dcm", dataset))
     opened = []
-    real = io.open
 
-    def counted(file, *args, **options):
-        opened.append(Path(file).name)
-        return real(file, *args, **options)
+    def counted(real):
+        def count(file, *args, **options):
+            opened.append(Path(file).name)
+            return real(file, *args, **options)
 
-    monkeypatch.setattr(io, "open", counted)
+        return count
+
+    monkeypatch.setattr(io, "open", counted(io.open))
+    monkeypatch.setattr(os, "open", counted(os.open))
     DicomFormat().read_image(Source("dicom", tuple(paths)))
     assert sorted(opened) == ["0.dcm", "1.dcm", "2.dcm"]
     opened.clear()

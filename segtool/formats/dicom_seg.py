@@ -1,0 +1,266 @@
+"""DICOM Segmentation and Label Map Segmentation: frames of one segment each, or of segment numbers."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom import Dataset
+from pydicom.pixels.utils import pixel_array
+
+from segtool.case import LabelMap, Source
+from segtool.errors import GridError, UnreadableFileError
+from segtool.formats.arrays import AnyArray, narrow
+from segtool.formats.dicom_odd import parsing
+from segtool.formats.dicom_plain import HIGHEST
+from segtool.formats.dicom_repair import tolerance_mm
+from segtool.formats.dicom_stack import SAME_POSITION_MM
+from segtool.geometry import Geometry
+
+LABEL = "label value {}"
+"""Description of a segment, from which reading knows the value that label maps have for it."""
+
+SEGMENTATION, LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
+
+_LABEL = re.compile(LABEL.format(r"(\d{1,5})"))
+_MOST_VOXELS = 2**31
+_SAME_DIRECTION = 1e-3
+_SAME_AXIS = 0.99
+"""Cosine above which an axis of the scan runs across the frames."""
+_CONVERT = "Convert it to NIfTI, for instance with dcmqi."
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """Voxels of a segmentation and where they lie, in mm, LPS.
+
+    Args:
+        pixels: ``(N, rows, columns)``: True or segment numbers.
+        segments: ``(N,)`` segment of each frame; 0 where the pixels are segment numbers.
+        positions: ``(N, 3)`` centres of the first pixels; None of a picture.
+        axes: Directions in which columns and rows are counted, ``(2, 3)``.
+        spacing: Distance of rows, of columns.
+        between: Distance of slices as the header claims it, else None.
+        thickness: Of a slice, else None.
+    """
+
+    pixels: AnyArray
+    segments: npt.NDArray[np.intp]
+    positions: Floats | None
+    axes: Floats
+    spacing: Floats
+    between: float | None
+    thickness: float | None
+
+
+class DicomSegFormat:
+    """References as binary, fractional and label map segmentations of volumes and pictures.
+
+    A segment of ours has the label that its description names, any other one that of its number. Where segments
+    overlap, the later one counts; fractions count from 0.5. Between the lowest and the highest frame those that are
+    not there are background.
+    """
+
+    name: ClassVar[str] = "dicom-seg"
+
+    def read_labels(self, source: Source) -> LabelMap:
+        """Labels on a grid of their own, as :class:`~segtool.formats.dicom.DicomFormat` has those of scans.
+
+        Raises:
+            UnreadableFileError: Broken, another kind of object, of a microscopy slide, or no even stack.
+        """
+        return _read(source.path, None, "")
+
+    def read_labels_on(self, source: Source, geometry: Geometry, frame_of_reference: str = "") -> LabelMap:
+        """The same for a scan on ``geometry``: frames may be several of its slices apart.
+
+        Args:
+            source: Where the segmentation lies.
+            geometry: Of the scan. The labels' own grid covers those of its slices that have frames, at least.
+            frame_of_reference: Digest of the scan's, as of :class:`~segtool.case.Image`; empty where not known.
+
+        Raises:
+            UnreadableFileError: As for :meth:`read_labels`.
+            GridError: The segmentation was made in another frame of reference.
+        """
+        return _read(source.path, geometry, frame_of_reference)
+
+
+def _read(path: Path, scan: Geometry | None, frame_of_reference: str) -> LabelMap:
+    with parsing(path):
+        dataset = pydicom.dcmread(path, force=True)
+        _check_kind(dataset, path)
+        own = hashlib.sha256(str(dataset.get("FrameOfReferenceUID") or "").encode()).hexdigest()
+        if frame_of_reference and dataset.get("FrameOfReferenceUID") and own != frame_of_reference:
+            raise GridError(
+                f"{path}: the segmentation has another frame of reference than the scan",
+                "Give the scan on which it was made.",
+            )
+        notes: list[str] = []
+        frames = _frames(dataset, path, notes)
+        values = _values(dataset.SegmentSequence)
+    places, geometry = _grid(frames, path, scan)
+    labels = _labels(frames, places, geometry, values, notes)
+    return LabelMap(narrow(labels), geometry, tuple(notes))
+
+
+def _check_kind(dataset: Dataset, path: Path) -> None:
+    kind = dataset.get("SOPClassUID", "")
+    if kind not in (SEGMENTATION, LABEL_MAP):
+        name = getattr(kind, "name", "") or "not DICOM"
+        raise UnreadableFileError(f"{path}: {name}, wanted a DICOM segmentation", _CONVERT)
+    is_tiled = str(dataset.get("DimensionOrganizationType", "")).startswith("TILED")
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    if is_tiled or any("PlanePositionSlideSequence" in group for group in groups):
+        raise UnreadableFileError(f"{path}: a segmentation of a microscopy slide, not of a scan", "Leave it out.")
+    if not groups:
+        raise UnreadableFileError(f"{path}: a segmentation without frames", "Export it again.")
+
+
+def _frames(dataset: Dataset, path: Path, notes: list[str]) -> _Frames:
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    groups = [_Group(shared, own) for own in dataset.PerFrameFunctionalGroupsSequence]
+    pixels = pixel_array(dataset)
+    if len(groups) == 1:
+        pixels = pixels.reshape(1, *pixels.shape[-2:])
+    if len(pixels) != len(groups):
+        raise UnreadableFileError(f"{path}: {len(pixels)} frames and {len(groups)} places", "Export it again.")
+    is_label_map = dataset.SegmentationType == "LABELMAP"
+    if dataset.SegmentationType == "FRACTIONAL":
+        if ((pixels > 0) & (pixels < dataset.MaximumFractionalValue)).any():
+            notes.append("fractional segmentation: taken from a share of 0.5 upwards")
+        pixels = pixels * np.float32(2) >= dataset.MaximumFractionalValue
+    segments = [0 if is_label_map else g.item("SegmentIdentificationSequence").ReferencedSegmentNumber for g in groups]
+    if not any(group.has("PlanePositionSequence") for group in groups):
+        nowhere = np.zeros((2, 3))
+        return _Frames(pixels, np.array(segments), None, nowhere, np.ones(2), None, None)
+    axes = _numbers([group.item("PlaneOrientationSequence").ImageOrientationPatient for group in groups])
+    measures = [group.item("PixelMeasuresSequence") for group in groups]
+    spacing = _numbers([measure.PixelSpacing for measure in measures])
+    if max(np.ptp(axes, axis=0).max(), np.ptp(spacing, axis=0).max()) > _SAME_DIRECTION or spacing.min() <= 0:
+        raise UnreadableFileError(f"{path}: frames of several directions or spacings", _CONVERT)
+    return _Frames(
+        pixels,
+        np.array(segments),
+        _numbers([group.item("PlanePositionSequence").ImagePositionPatient for group in groups]),
+        axes[0].reshape(2, 3) / np.linalg.norm(axes[0].reshape(2, 3), axis=1, keepdims=True),
+        spacing[0],
+        abs(float(measures[0].get("SpacingBetweenSlices") or 0)) or None,
+        abs(float(measures[0].get("SliceThickness") or 0)) or None,
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What the header says of one frame, be it for this one or for all."""
+
+    shared: Dataset
+    own: Dataset
+
+    def has(self, keyword: str) -> bool:
+        return keyword in self.own or keyword in self.shared
+
+    def item(self, keyword: str) -> Any:  # noqa: ANN401 - a data set, whose attributes are its tags
+        return getattr(self.own if keyword in self.own else self.shared, keyword)[0]
+
+
+def _numbers(rows: Sequence[Sequence[float]]) -> Floats:
+    numbers = np.array(rows, np.float64)
+    if not (np.abs(numbers) < HIGHEST).all():
+        raise ValueError("no such place")
+    return numbers
+
+
+def _values(segments: Sequence[Dataset]) -> dict[int, int]:
+    """The label of each segment by its number."""
+    values = {}
+    for segment in segments:
+        match = _LABEL.fullmatch(str(segment.get("SegmentDescription") or ""))
+        values[int(segment.SegmentNumber)] = int(match[1]) if match else int(segment.SegmentNumber)
+    if len(set(values.values())) < len(values):
+        return {number: number for number in values}
+    return values
+
+
+def _grid(frames: _Frames, path: Path, scan: Geometry | None) -> tuple[npt.NDArray[np.intp], Geometry]:
+    """The slice of each frame, and the grid ``(columns, rows, slices)``; of a picture ``(rows, columns)``."""
+    rows, columns = frames.pixels.shape[1:]
+    if frames.positions is None:
+        if len(set(frames.segments.tolist())) < len(frames.segments):
+            raise UnreadableFileError(f"{path}: several frames that say nowhere where they lie", _CONVERT)
+        return np.zeros(len(frames.pixels), np.intp), Geometry.of_pixels((rows, columns))
+    normal = np.cross(*frames.axes)
+    mm = frames.positions @ normal
+    lowest, highest = frames.positions[mm.argmin()], frames.positions[mm.argmax()]
+    gap = _gap(mm - mm.min(), frames, normal, scan)
+    places = np.rint((mm - mm.min()) / gap).astype(np.intp) if gap else np.zeros(len(mm), np.intp)
+    count = int(places.max()) + 1 if gap else 0
+    if not gap or count * rows * columns > _MOST_VOXELS:
+        raise UnreadableFileError(f"{path}: frames at uneven distances", _CONVERT)
+    step = (highest - lowest) / (count - 1) if count > 1 else normal * gap
+    missed = np.linalg.norm(frames.positions - (lowest + places[:, np.newaxis] * step), axis=1).max()
+    if missed > tolerance_mm(gap):
+        raise UnreadableFileError(f"{path}: frames up to {missed:.2f} mm beside an even stack", _CONVERT)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = frames.axes * frames.spacing[::-1, np.newaxis]
+    affine[:3, 2], affine[:3, 3] = step, lowest
+    affine[:2] *= -1  # LPS to RAS
+    return places, Geometry.of_volume((columns, rows, count), affine)
+
+
+def _gap(mm: Floats, frames: _Frames, normal: Floats, scan: Geometry | None) -> float | None:
+    """Distance of slices in mm of which every frame is a multiple away from the lowest; None where there is none.
+
+    That of the scan comes first: a header may claim anything, and of a small lesion every second slice may be empty.
+
+    Args:
+        mm: Heights of the frames above the lowest.
+        frames: The segmentation.
+        normal: Unit vector across the frames.
+        scan: Grid on which it is wanted.
+    """
+    found: list[float | None] = []
+    if scan is not None and scan.kind == "volume":
+        steps = scan.affine[:3, :3].T * (-1, -1, 1)
+        across = np.abs(steps @ normal)
+        found += [float(mm) for mm, length in zip(across, scan.spacing_mm, strict=True) if mm > _SAME_AXIS * length]
+    heights = np.sort(mm)
+    gaps = np.diff(heights)
+    gaps = gaps[gaps > SAME_POSITION_MM]
+    found += [frames.between, float(gaps.min()) if len(gaps) else frames.thickness or 1.0]
+    for gap in found:
+        if gap and np.abs(heights / gap - np.rint(heights / gap)).max() * gap <= tolerance_mm(gap):
+            return gap
+    return None
+
+
+def _labels(
+    frames: _Frames, places: npt.NDArray[np.intp], geometry: Geometry, values: dict[int, int], notes: list[str]
+) -> AnyArray:
+    """The label map on ``geometry``."""
+    highest = max((*values.values(), *values, 1))
+    labels = np.zeros((int(places.max()) + 1, *frames.pixels.shape[1:]), np.min_scalar_type(highest))
+    overlapping = 0
+    # By segment, whatever the order of the file: the later one counts.
+    for frame in np.argsort(frames.segments, kind="stable"):
+        pixels, slice_ = frames.pixels[frame], labels[places[frame]]
+        if not frames.segments[frame]:
+            for number in np.unique(pixels[pixels > 0]).tolist():
+                slice_[pixels == number] = values.get(number, number)
+            continue
+        inside = pixels > 0
+        value = values.get(int(frames.segments[frame]), int(frames.segments[frame]))
+        before = slice_[inside]
+        overlapping += int(np.count_nonzero((before != 0) & (before != value)))
+        slice_[inside] = value
+    if overlapping:
+        voxels = "1 voxel lies" if overlapping == 1 else f"{overlapping} voxels lie"
+        notes.append(f"{voxels} in several segments; the last one counts")
+    return labels[0] if geometry.kind == "image" else labels.T

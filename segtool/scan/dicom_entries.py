@@ -1,0 +1,153 @@
+"""DICOM files of all inputs as entries: volumes where they lie, segmentations as references."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from segtool.errors import UnreadableFileError
+from segtool.formats import suffix_of
+from segtool.formats.dicom_elements import looks_like_dicom
+from segtool.formats.dicom_facts import DicomVolume
+from segtool.formats.dicom_index import FileFacts, read_facts
+from segtool.formats.dicom_volumes import volumes_of
+from segtool.scan.found import Candidate, Entry, Problem
+from segtool.scan.names import natural_key
+
+
+@dataclass
+class DicomFound:
+    """What the candidates turned out to be."""
+
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+    """Identities of files that are DICOM, be they copies of others."""
+
+
+def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
+    """The volumes and references among files from all inputs. A file met through two inputs counts once."""
+    found = DicomFound()
+    files = _in_natural_order({file.identity: file for file in reversed(candidates)}.values())
+    facts = read_facts([file.path for file in files])
+    by_path = {file.path: file for file in files}
+    found.known = {file.identity for file, one in zip(files, facts, strict=True) if one}
+    broken = [file for file, one in zip(files, facts, strict=True) if not one and _may_be_broken(file.path)]
+    index = volumes_of(filter(None, facts))
+    for one, kind in index.references:
+        found.entries.append(_reference(by_path[one.path], one, kind))
+    volumes, broken = _with_broken(index.volumes, broken, by_path)
+    found.entries += _placed(volumes, by_path)
+    found.problems += (
+        Problem(str(file.path), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
+    )
+    found.problems += _copies(index.copies)
+    return found
+
+
+def _in_natural_order(files: Iterable[Candidate]) -> list[Candidate]:
+    by_folder: dict[str, list[Candidate]] = {}
+    for file in files:
+        by_folder.setdefault(file.directory, []).append(file)
+    return [
+        file
+        for folder in sorted(by_folder, key=natural_key)
+        for file in sorted(by_folder[folder], key=lambda one: natural_key(one.path.name))
+    ]
+
+
+def _may_be_broken(path: Path) -> bool:
+    return bool(suffix_of(path)) or _begins_like_dicom(path)
+
+
+def _begins_like_dicom(path: Path) -> bool:
+    try:
+        return looks_like_dicom(path)
+    except OSError:
+        # It may be one, and reading it says why it cannot be read. A name like `private.key` promises nothing.
+        return not path.suffix or path.suffix[1:].isdecimal() or bool(suffix_of(path))
+
+
+def _with_broken(
+    volumes: Sequence[DicomVolume], broken: Sequence[Candidate], by_path: Mapping[Path, Candidate]
+) -> tuple[list[DicomVolume], list[Candidate]]:
+    """Gives slices without a readable header to the only scan of their folder.
+
+    Without such a slice the scan would be shorter and nobody would know. Reading the volume says what is wrong with it.
+    """
+    volumes = list(volumes)
+    left: list[Candidate] = []
+    if not broken:
+        return volumes, left
+    scans: dict[str, set[int]] = defaultdict(set)
+    for number, volume in enumerate(volumes):
+        if not volume.set_aside:
+            for folder in {by_path[path].directory for path in volume.paths}:
+                scans[folder].add(number)
+    for file in broken:
+        numbers = scans[file.directory]
+        if len(numbers) == 1 and _begins_like_dicom(file.path):
+            (number,) = numbers
+            volumes[number] = replace(volumes[number], paths=(*volumes[number].paths, file.path))
+        else:
+            left.append(file)
+    return volumes, left
+
+
+def _placed(volumes: Sequence[DicomVolume], by_path: Mapping[Path, Candidate]) -> Iterator[Entry]:
+    """Volumes with their names and places.
+
+    A volume alone in its folder counts as one file with the folder's name, lying where the folder lies, so that
+    ``P1/T1ce/*.dcm`` and ``P1/T2/*.dcm`` are two channels of one case. What is set aside leaves others alone.
+    """
+    folders = [{file.directory for file in map(by_path.get, volume.paths) if file} for volume in volumes]
+    tops = [next(iter(some)) if len(some) == 1 else os.path.commonpath(some) for some in folders]
+    scans = Counter(top for top, volume in zip(tops, volumes, strict=True) if not volume.set_aside)
+    aside = Counter(top for top, volume in zip(tops, volumes, strict=True) if volume.set_aside)
+    for volume, top, some in zip(volumes, tops, folders, strict=True):
+        first = by_path[volume.paths[0]]
+        rivals = scans[top] + (aside[top] if volume.set_aside else 0)
+        if len(some) > 1:
+            rivals += sum(count for other, count in scans.items() if other.startswith(f"{top}/"))
+        # Files of several inputs may have no input in common.
+        root = first.root if f"{top}/".startswith(f"{first.root}/") else top
+        folder, stem = top[len(root) :].lstrip("/"), volume.short_name
+        if rivals == 1:
+            above, _, stem = (folder or root).rpartition("/")
+            root, folder = (root, above) if folder else (above, "")
+        yield Entry(root, folder, stem, "", "dicom", volume.paths, volume)
+
+
+def _reference(file: Candidate, facts: FileFacts, kind: str) -> Entry:
+    suffix = suffix_of(file.path)
+    stem = file.path.name[: -len(suffix)] if suffix else file.path.name
+    return Entry(file.root, file.folder, stem, suffix, kind, (file.path,), None, referenced_series(facts.path))
+
+
+def referenced_series(path: Path) -> frozenset[str]:
+    """Digests of the series that a segmentation or structure set was drawn on; empty where it does not say."""
+    from segtool.formats.dicom_odd import odd_references
+
+    try:
+        uids = odd_references(path, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence")
+    except UnreadableFileError:
+        return frozenset()
+    return frozenset(hashlib.sha256(uid.encode()).hexdigest() for uid in uids if uid)
+
+
+def _copies(copies: Sequence[tuple[Path, Path]]) -> Iterator[Problem]:
+    """One line for each folder that holds copies of files of another."""
+    groups: dict[tuple[Path, Path], list[Path]] = {}
+    for copy, kept in copies:
+        groups.setdefault((copy.parent, kept.parent), []).append(copy)
+    for (folder, other), paths in groups.items():
+        what = "1 DICOM file is" if len(paths) == 1 else f"{len(paths)} DICOM files are"
+        where = "beside them" if folder == other else f"in {other}"
+        yield Problem(
+            str(folder),
+            f"{what} there again {where} (the same SOPInstanceUID), such as {paths[0].name}",
+            "Each counts once. Take the copies away to be rid of this line.",
+            loses_case=False,
+        )
