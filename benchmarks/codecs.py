@@ -31,6 +31,7 @@ PACKAGES = (
 Sides = dict[str, Callable[[], Any]]
 TASKS: tuple[Callable[[Path], tuple[str, Sides]], ...] = (
     codecs_dicom.plain,
+    codecs_dicom.plain_phantom,
     codecs_dicom.compressed,
     codecs_dicom.headers,
     codecs_pictures.read,

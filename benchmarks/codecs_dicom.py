@@ -47,8 +47,17 @@ def write_real(folder: Path) -> str:
 
 
 def plain(folder: Path) -> tuple[str, Sides]:
-    """Uncompressed, from files to a sorted stack."""
-    what = write_real(folder / "series")
+    """Uncompressed, with a scanner's headers, from files to a sorted stack."""
+    return _uncompressed(folder, write_real)
+
+
+def plain_phantom(folder: Path) -> tuple[str, Sides]:
+    """As :func:`plain`, of smaller slices with short headers."""
+    return _uncompressed(folder, write_series)
+
+
+def _uncompressed(folder: Path, write: Callable[[Path], str]) -> tuple[str, Sides]:
+    what = write(folder / "series")
     files = sorted((folder / "series").rglob("*.dcm"))
     places = [_place(file) for file in files]
 
@@ -58,7 +67,16 @@ def plain(folder: Path) -> tuple[str, Sides]:
             stack[index] = np.frombuffer(file.read_bytes(), np.uint16, shape[0] * shape[1], offset).reshape(shape)
         return stack
 
-    return what, {"bytes and their copy into a stack": least, **_readers(folder, files)}
+    def straight() -> Any:  # noqa: ANN401 - an array
+        stack = np.empty((len(files), *places[0][1]), np.uint16)
+        for row, file, (offset, _) in zip(stack, files, places, strict=True):
+            with file.open("rb", buffering=0) as opened:
+                opened.seek(offset)
+                opened.readinto(row.data)
+        return stack
+
+    bare = {"bytes and their copy into a stack": least, "pixels alone, straight into a stack": straight}
+    return what, bare | _readers(folder, files)
 
 
 def _place(file: Path) -> tuple[int, tuple[int, int]]:

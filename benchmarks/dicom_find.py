@@ -9,16 +9,17 @@ Run: ``python -m benchmarks.dicom_find --files 50000``
 """
 
 import argparse
-import itertools
+import io
 import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -45,42 +46,42 @@ Sides = dict[str, Callable[[], Any]]
 
 def write_tree(folder: Path, count: int) -> None:
     """``count`` files, by study and series."""
-    pages = itertools.cycle(_pages())
+    pages = [_pages(series) for series in _SERIES]
     for number in range(count):
         series, index = divmod(number, SLICES)
+        study = series // SERIES_OF_A_STUDY
+        place = folder / f"P{study:04d}" / f"S{series % SERIES_OF_A_STUDY}"
         if not index:
-            study = series // SERIES_OF_A_STUDY
-            place = folder / f"P{study:04d}" / f"S{series % SERIES_OF_A_STUDY}"
             place.mkdir(parents=True)
-            page = next(pages)
-        (place / f"IM{index + 1:05d}").write_bytes(_filled(page, study, series, index))
+        page = pages[series % len(pages)][index]
+        for mark, value in ((_STUDY, study), (_IN_SERIES, series)):
+            page = page.replace(mark.encode(), f"{mark[:-8]}{value + 10_000_000}".encode())
+        (place / f"IM{index + 1:05d}").write_bytes(page)
 
 
-_STUDY, _OF_SERIES, _INSTANCE = (f"1.2.826.0.1.3680043.10.9{kind}.99999999" for kind in (1, 2, 3))
-_NUMBER, _PLACE = "99999", "-777.7777"
-"""What stands in a page for what differs between files, as long as what takes its place."""
+_STUDY, _IN_SERIES = (f"1.2.826.0.1.3680043.10.9{kind}.99999999" for kind in (1, 2))
+"""What stands in a page for UIDs, as long as what takes its place."""
 
 
-def _pages() -> Iterator[bytes]:
-    """A whole file of each real series, small, with marks where files differ."""
-    for series in _SERIES:
-        one: Any = pydicom.dcmread(min((REAL_DATA / "dicom" / series).glob("*")))
-        one.StudyInstanceUID, one.SeriesInstanceUID = UID(_STUDY), UID(_OF_SERIES)
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(_INSTANCE)
-        one.InstanceNumber, one.ImagePositionPatient = _NUMBER, [_PLACE] * 3
-        one.Rows = one.Columns = SIZE
-        one.PixelData = bytes(SIZE * SIZE * one.BitsAllocated // 8)
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        with tempfile.TemporaryDirectory() as name:
-            one.save_as(Path(name, "page"), enforce_file_format=True)
-            yield Path(name, "page").read_bytes()
-
-
-def _filled(page: bytes, study: int, series: int, index: int) -> bytes:
-    for mark, value in ((_STUDY, study), (_OF_SERIES, series), (_INSTANCE, series * SLICES + index)):
-        page = page.replace(mark.encode(), f"{mark[:-8]}{value + 10_000_000}".encode())
-    place = f"{index - SLICES // 2:+09.4f}".encode()
-    return page.replace(_NUMBER.encode(), f"{index + 1:05d}".encode()).replace(_PLACE.encode(), place)
+def _pages(series: str) -> list[bytes]:
+    """The files of a real series, small and as many as wanted, whose numbers are as long as they come."""
+    one: Any = pydicom.dcmread(min((REAL_DATA / "dicom" / series).glob("*")))
+    one.StudyInstanceUID, one.SeriesInstanceUID = UID(_STUDY), UID(_IN_SERIES)
+    one.Rows = one.Columns = SIZE
+    one.PixelData = bytes(SIZE * SIZE * one.BitsAllocated // 8)
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    first = np.array(one.ImagePositionPatient, np.float64)
+    normal = np.cross(one.ImageOrientationPatient[:3], one.ImageOrientationPatient[3:])
+    pages = []
+    for index in range(SLICES):
+        position = first + 1.1 * index * normal
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"{_IN_SERIES}.{index + 1}")
+        one.ImagePositionPatient = [f"{mm:.6f}" for mm in position]
+        one.InstanceNumber, one.SliceLocation = str(index + 1), f"{position @ normal:.6f}"
+        content = io.BytesIO()
+        one.save_as(content, enforce_file_format=True)
+        pages.append(content.getvalue())
+    return pages
 
 
 def sides(tree: Path, output: Path) -> Sides:

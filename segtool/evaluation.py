@@ -138,8 +138,7 @@ def _read_both(prediction: Source, reference: Source) -> tuple[LabelMap, LabelMa
     if not is_placed(prediction.format):
         read = _read(prediction)
         return read, _read(reference, read.geometry), read.geometry
-    read = _read(reference)
-    predicted = _read(prediction, read.geometry)
+    predicted, read = _read(prediction), _read(reference)
     return predicted, read, around(read.geometry, predicted.geometry)
 
 

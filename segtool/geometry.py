@@ -28,6 +28,26 @@ ORIENTATIONS = frozenset(
 """The 48 orientations: every order of the three axes, each in both directions."""
 
 
+_SAME_VOXEL = 0.1
+"""Voxels by which centres may miss each other: headers round, and the nearest one is the same."""
+
+
+def pasted(array: AnyArray, have: "Geometry", want: "Geometry") -> AnyArray | None:
+    """``array`` on ``have`` put where its voxels lie on ``want``, with 0 elsewhere and nothing interpolated.
+
+    None where the voxels of both grids do not coincide, or none of them do.
+    """
+    place = have.place_in(want)
+    if place is None or any(box.stop <= 0 or box.start >= n for box, n in zip(place, want.shape, strict=True)):
+        return None
+    turned = have.reorientation_to(want.orientation).apply(array)
+    theirs = tuple(slice(max(0, box.start), min(n, box.stop)) for box, n in zip(place, want.shape, strict=True))
+    mine = tuple(slice(a.start - box.start, a.stop - box.start) for a, box in zip(theirs, place, strict=True))
+    whole = np.zeros(want.shape, array.dtype)
+    whole[theirs] = turned[mine]
+    return whole
+
+
 @dataclass(frozen=True)
 class Reorientation:
     """A permutation of spatial axes followed by flips: ``np.flip(array.transpose(order), flipped)``."""
@@ -157,6 +177,22 @@ class Geometry:
         corners = np.array(list(itertools.product(*((0, n - 1) for n in self.shape))), np.float64)
         mine, theirs = (corners @ g.affine[:3, :3].T + g.affine[:3, 3] for g in (self, other))
         return float(np.abs(mine - theirs).max()) <= tolerance_mm
+
+    def place_in(self, other: "Geometry") -> tuple[slice, ...] | None:
+        """The box of ``other`` that this volume, turned like it, takes, in part perhaps beyond its ends.
+
+        Returns:
+            Slices of which a start may be negative; None where the voxels of both do not coincide.
+        """
+        if self.kind != "volume" or other.kind != "volume":
+            return None
+        turned = self.moved(self.reorientation_to(other.orientation))
+        corners = np.array(list(itertools.product(*((0, n - 1) for n in turned.shape), (1,))), np.float64)
+        indices = (corners @ np.linalg.solve(other.affine, turned.affine).T)[:, :3]
+        first = np.rint(indices[0]).astype(int)
+        if np.abs(indices - corners[:, :3] - first).max() > _SAME_VOXEL:
+            return None
+        return tuple(slice(int(start), int(start) + n) for start, n in zip(first, turned.shape, strict=True))
 
     def describe(self) -> str:
         """Such as ``240x240x155 voxels, 1 x 1 x 1 mm, LPS`` or ``512x512 pixels``."""

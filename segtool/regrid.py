@@ -8,13 +8,11 @@ import numpy.typing as npt
 
 from segtool.case import LabelMap
 from segtool.errors import GridError
-from segtool.geometry import Geometry, Reorientation
+from segtool.geometry import Geometry, Reorientation, pasted
 
 Order = Literal["linear", "nearest"]
 
 _SAME_LENGTH_MM = 1e-3
-_SAME_VOXEL = 0.1
-"""Voxels by which centres may miss each other: headers round, and the nearest one is the same."""
 
 
 def turn_between(have: Geometry, want: Geometry) -> Reorientation | None:
@@ -127,7 +125,7 @@ def fit_labels(
         names: What messages call the label map, and that to which it belongs.
         where: How messages call the file of the label map.
         strict: Refuse interpolation and guesses.
-        is_part: Such label maps cover no more than what is labelled: no word of the rest.
+        is_part: Such label maps cover no more than what is labelled: no word of the rest, and any shape will do.
 
     Returns:
         The label map on ``want``, and what the report must say of it.
@@ -142,25 +140,26 @@ def fit_labels(
     move = turn_between(have, want)
     if move:
         return LabelMap(move.apply(labels), want), (f"{name} turned into the orientation of the {other}",)
-    shared = _shared_voxels(have, want)
-    if shared is not None:
-        pasted, notes = _pasted(labels, have, want, shared), []
-        lost = int(np.count_nonzero(labels)) - int(np.count_nonzero(pasted))
+    in_place = _put_in_place(label_map, want, is_part=is_part)
+    if in_place is not None:
+        notes = []
+        lost = int(np.count_nonzero(labels)) - int(np.count_nonzero(in_place))
         if lost:
             notes.append(f"{lost} labelled voxels of the {name} lie outside the {other}")
         elif not is_part:
             notes.append(f"{name} covers a part of the {other}; the rest taken as background")
-        return LabelMap(pasted, want), tuple(notes)
+        return LabelMap(in_place, want), tuple(notes)
     remedy = f"Give a {name} on the grid of its {other}, and check that both are of one patient."
-    if have.kind != want.kind or have.shape != want.shape:
+    is_same_shape = have.shape == want.shape
+    if have.kind != want.kind or not (is_same_shape or (is_part and have.kind == "volume" and not strict)):
         raise GridError(f"{where}: the {name} has {have.describe()}, the {other} {want.describe()}", remedy)
-    shift = f"up to {_largest_shift_mm(have, want):.3g} mm"
+    shift = f"up to {_largest_shift_mm(have, want):.3g} mm" if is_same_shape else "from another grid"
     if strict:
         raise GridError(
             f"{where}: the {name} has the shape of the {other} but lies {shift} elsewhere",
             f"Copy the affine of the {other} into the {name} where it is wrong, or run without --strict.",
         )
-    if is_placeholder(have) or is_placeholder(want):
+    if is_same_shape and (is_placeholder(have) or is_placeholder(want)):
         note = f"{name} has another affine than the {other}, one of them a placeholder; voxels taken as they lie"
         return LabelMap(labels, want), (note,)
     resampled = resample(labels, have, want, "nearest")
@@ -171,52 +170,24 @@ def fit_labels(
 
 def around(one: Geometry, other: Geometry) -> Geometry:
     """The grid ``one``, extended so that it also covers ``other``; ``one`` where their voxels do not coincide."""
-    start = _offset_between(other, one)
-    if start is None:
+    place = other.place_in(one)
+    if place is None:
         return one
-    extent = other.moved(other.reorientation_to(one.orientation)).shape
-    box = tuple(slice(min(0, first), max(n, first + m)) for first, n, m in zip(start, one.shape, extent, strict=True))
-    return one.cropped(box)
+    return one.cropped(
+        tuple(slice(min(0, box.start), max(n, box.stop)) for box, n in zip(place, one.shape, strict=True))
+    )
 
 
-def _offset_between(have: Geometry, want: Geometry) -> tuple[int, ...] | None:
-    """Index in ``want`` of the first voxel of ``have`` turned like it; None where their voxels do not coincide."""
-    if have.kind != "volume" or want.kind != "volume" or is_placeholder(have) or is_placeholder(want):
+def _put_in_place(label_map: LabelMap, want: Geometry, *, is_part: bool) -> npt.NDArray[Any] | None:
+    """Labels on ``want`` where they are some of its voxels, or more than those; None where that cannot be told."""
+    have = label_map.geometry
+    if have.kind != "volume" or want.kind != "volume":
         return None
-    turned = have.moved(have.reorientation_to(want.orientation))
-    corners = _corners(turned)
-    indices = (corners @ np.linalg.solve(want.affine, turned.affine).T)[:, :3]
-    start = np.rint(indices[0])
-    if np.abs(indices - corners[:, :3] - start).max() > _SAME_VOXEL:
+    if not is_part and (is_placeholder(have) or is_placeholder(want)):
         return None
-    return tuple(int(n) for n in start)
-
-
-_Boxes = tuple[tuple[slice, ...], tuple[slice, ...]]
-
-
-def _shared_voxels(have: Geometry, want: Geometry) -> _Boxes | None:
-    """The box of ``have``, turned like ``want``, and that of ``want`` in which both have the same voxels."""
-    start = _offset_between(have, want)
-    if start is None:
-        return None
-    extent = have.moved(have.reorientation_to(want.orientation)).shape
-    if extent == want.shape:
+    if have.moved(have.reorientation_to(want.orientation)).shape == want.shape:
         return None  # elsewhere: one of both affines may be wrong
-    low = [max(0, first) for first in start]
-    high = [min(n, first + m) for first, n, m in zip(start, want.shape, extent, strict=True)]
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        return None
-    theirs = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    mine = tuple(slice(s.start - first, s.stop - first) for s, first in zip(theirs, start, strict=True))
-    return mine, theirs
-
-
-def _pasted(labels: npt.NDArray[Any], have: Geometry, want: Geometry, shared: _Boxes) -> npt.NDArray[Any]:
-    mine, theirs = shared
-    pasted = np.zeros(want.shape, labels.dtype)
-    pasted[theirs] = have.reorientation_to(want.orientation).apply(labels)[mine]
-    return pasted
+    return pasted(label_map.labels, have, want)
 
 
 def _corners(geometry: Geometry) -> npt.NDArray[np.float64]:

@@ -58,7 +58,17 @@ def dataset_of(dtype="int16", size=(3, 4), **changes):
     return dicom_series.filled(dataset, tags | changes)
 
 
+def with_ends(dataset):
+    """Sequences end with a delimiter where :func:`sequence` was told so; pydicom asks their elements."""
+    for element in dataset:
+        if element.VR == "SQ":
+            element.is_undefined_length = getattr(element.value, "is_undefined_length", False)
+            for item in element.value:
+                with_ends(item)
+
+
 def saved(path, dataset, syntax=ExplicitVRLittleEndian):
+    with_ends(dataset)
     if "PixelData" in dataset and not syntax.is_compressed:
         dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 and syntax != ExplicitVRBigEndian else "OW"
     return dicom_series.saved(path, dataset, syntax)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segtool.errors import UsageError
-from segtool.scan import archives, scan
+from segtool.scan import archive_files, scan
 from segtool.scan.archives import unpacked
 
 MEMBERS = {"P1/a_t1.nii.gz": b"one", "P1/a_t2.nii.gz": b"two", "notes.txt": b"three"}
@@ -194,9 +194,9 @@ def test_a_truncated_archive_is_one_line(tmp_path: Path, name: str, keep: float)
 def test_what_grows_too_much_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, match: str
 ) -> None:
-    monkeypatch.setattr(archives, limit, value)
+    monkeypatch.setattr(archive_files, limit, value)
     bomb = {"a.png": bytes(10**6), "b.png": b"", "c.png": b""}
-    monkeypatch.setattr(archives.shutil, "copyfileobj", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(archive_files.shutil, "copyfileobj", lambda *_: pytest.fail("written"))
     refused(zipped(tmp_path / "a.zip", bomb), match)
     refused(tarred(tmp_path / "a.tgz", bomb, "gz"), match)
 

@@ -10,6 +10,7 @@ from dicom_series import write_volume
 from tiny import spec_of
 
 from segtool.case import LabelMap, Source
+from segtool.errors import GridError
 from segtool.evaluation import EvaluateOptions, evaluate_pairs
 from segtool.geometry import Geometry
 from segtool.outputs import Result, get_output
@@ -69,6 +70,12 @@ def test_what_lies_beyond_the_slices_of_the_reference_counts(
     assert case.scores["foreground"].dice == pytest.approx(2 * 8 / (16 + 8))
 
 
+def test_a_seg_against_one_that_reaches_further_loses_nothing(tmp_path: Path, result: Result) -> None:
+    put(tmp_path / "p", result, "dicom-seg", MARKED)
+    put(tmp_path / "r", result, "dicom-labelmap", WRONG)
+    assert scored(pair_files(tmp_path / "p", tmp_path / "r")).scores["foreground"].dice == pytest.approx(16 / 24)
+
+
 def test_two_files_pair_whatever_their_names(tmp_path: Path, result: Result) -> None:
     put(tmp_path / "p", result, "dicom-seg", MARKED)
     put(tmp_path / "r", result, "nifti", MARKED)
@@ -108,6 +115,27 @@ def test_a_part_of_the_voxels_takes_its_place_without_interpolation(orientation:
     fitted, notes = fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=True)
     np.testing.assert_array_equal(fitted.labels, MARKED)
     assert notes == ("reference covers a part of the scan; the rest taken as background",)
+
+
+def test_a_part_on_another_grid_is_resampled_unless_told_not_to() -> None:
+    affine = GRID.affine @ np.diag([1, 1, 0.5, 1])  # two slices for each one of the scan
+    labels = LabelMap(np.repeat(MARKED, 2, axis=2), Geometry.of_volume((8, 8, 12), affine))
+    fitted, notes = fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=False, is_part=True)
+    np.testing.assert_array_equal(fitted.labels, MARKED)
+    assert notes == ("reference resampled onto the scan (nearest voxel, moved from another grid)",)
+    for strict, is_part in ((True, True), (False, False)):
+        with pytest.raises(GridError, match="on the grid of its scan"):
+            fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=strict, is_part=is_part)
+
+
+def test_an_affine_that_says_nothing_places_no_part_but_that_of_a_seg() -> None:
+    whole = Geometry.of_volume(SHAPE, np.eye(4))
+    part = LabelMap(MARKED[:, :, 1:], whole.cropped((slice(0, 8), slice(0, 8), slice(1, 6))))
+    fitted, notes = fit_labels(part, whole, names=("reference", "scan"), where="a", strict=True, is_part=True)
+    np.testing.assert_array_equal(fitted.labels, MARKED)
+    assert notes == ()
+    with pytest.raises(GridError, match="on the grid of its scan"):
+        fit_labels(part, whole, names=("reference", "scan"), where="a", strict=False)
 
 
 def test_labels_beyond_the_scan_are_counted() -> None:

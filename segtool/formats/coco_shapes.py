@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
+from segtool.formats.polygons import Mask, polygons_mask
+
+__all__ = ["Mask", "box_mask", "polygon_mask", "read_runs", "runs_mask"]
 
 _BITS = 5
 """Of a number in each letter of compressed run lengths; the sixth bit says that the number goes on."""
@@ -29,21 +31,7 @@ def polygon_mask(points: npt.NDArray[np.float64], shape: tuple[int, int]) -> Mas
     Returns:
         ``(H, W)``.
     """
-    mask = np.zeros(shape, np.bool_)
-    # The first pixel whose centre is not before a coordinate.
-    first = [np.clip(np.ceil(points[:, axis] - 0.5), 0, shape[1 - axis]).astype(np.intp) for axis in (0, 1)]
-    left, top = (int(edge.min()) for edge in first)
-    right, bottom = (int(edge.max()) for edge in first)
-    # Crossings of the rows' centre lines with edges; every pixel right of an odd number of them is inside.
-    crossings = np.zeros((bottom - top, right - left + 1), np.int32)
-    order = np.roll(np.arange(len(points)), -1)
-    for (x0, y0), (x1, y1), *rows in zip(points, points[order], first[1], first[1][order], strict=True):
-        lines = np.arange(min(rows), max(rows))
-        if lines.size:
-            x = x0 + (lines + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-            crossings[lines - top, np.clip(np.ceil(x - 0.5), left, right).astype(np.intp) - left] += 1
-    mask[top:bottom, left:right] = np.cumsum(crossings[:, :-1], axis=1) % 2 == 1
-    return mask
+    return polygons_mask([points - 0.5], shape)
 
 
 def box_mask(box: Sequence[float], shape: tuple[int, int]) -> Mask:

@@ -117,7 +117,8 @@ def _beside(volume: DicomVolume, whole: dict[str, list[DicomVolume]]) -> DicomVo
     others = [*whole.get(volume.study, ()), *whole.get(volume.series, ())]
     if len(volume.paths) == 1 and others:
         return replace(volume, set_aside="a single slice, while its study has whole scans")
-    if _is_reformat(volume) and any(_acquisition(other) == _acquisition(volume) for other in others if other != volume):
+    own = _acquisition(volume)
+    if own and _is_reformat(volume) and any(_acquisition(one) == own for one in others if not _is_reformat(one)):
         return replace(volume, set_aside="a reformat (MPR) of another series of its study")
     return volume
 

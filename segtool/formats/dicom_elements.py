@@ -33,7 +33,7 @@ class Elements(NamedTuple):
         syntax: UID of the transfer syntax.
         endian: ``<`` or ``>``.
         start: Offset of the pixels in the file.
-        length: Of the pixels in bytes, or :data:`UNDEFINED`.
+        length: Of the pixels in bytes, or :data:`~segtool.formats.dicom_walk.UNDEFINED`.
     """
 
     values: Mapping[str, bytes]

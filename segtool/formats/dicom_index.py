@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_elements import OddError, Wanted, looks_like_dicom, values_in_file
+from segtool.formats.dicom_alike import AlikeHeaders
+from segtool.formats.dicom_elements import OddError, looks_like_dicom
 from segtool.formats.dicom_plain import HIGHEST
+from segtool.formats.dicom_walk import Wanted
 
 HEADER_END = 0x0029_0000
 """What groups files precedes it; what scanners add behind is long."""
@@ -126,30 +128,31 @@ def read_facts(paths: Sequence[Path]) -> list[FileFacts | None]:
 
     Threads help where storage keeps a file waiting, and only there: all else is work that they cannot share.
     """
+    headers = AlikeHeaders(TAGS, HEADER_END)
     start, start_cpu = time.perf_counter(), time.thread_time()
-    found = [_facts(path) for path in paths[:_PROBE]]
+    found = [_facts(path, headers) for path in paths[:_PROBE]]
     elapsed_s, busy_s = time.perf_counter() - start, time.thread_time() - start_cpu
     rest = paths[_PROBE:]
     if busy_s > elapsed_s / 2 or not rest:
-        return found + [_facts(path) for path in rest]
+        return found + [_facts(path, headers) for path in rest]
     batches = [rest[first : first + _BATCH] for first in range(0, len(rest), _BATCH)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="segtool-header") as pool:
-        for batch in pool.map(lambda batch: [_facts(path) for path in batch], batches):
+        for batch in pool.map(lambda batch: [_facts(path, headers) for path in batch], batches):
             found += batch
     return found
 
 
-def _facts(path: Path) -> FileFacts | None:
+def _facts(path: Path, headers: AlikeHeaders) -> FileFacts | None:
     try:
-        values, endian = _values(path)
+        values, endian = _values(path, headers)
     except (UnreadableFileError, OSError):
         return None
     return FileFacts(path, values, endian) if _OF_AN_OBJECT & values.keys() else None
 
 
-def _values(path: Path) -> tuple[Mapping[str, bytes], str]:
+def _values(path: Path, headers: AlikeHeaders) -> tuple[Mapping[str, bytes], str]:
     try:
-        return values_in_file(path, TAGS, HEADER_END)
+        found = headers.find_in_file(path)
     except OddError:
         if not looks_like_dicom(path):
             return {}, "<"
@@ -157,3 +160,4 @@ def _values(path: Path) -> tuple[Mapping[str, bytes], str]:
         from segtool.formats.dicom_odd import odd_elements
 
         return odd_elements(path, _KEYWORDS)
+    return found.values, found.endian

@@ -20,7 +20,7 @@ from segtool.formats.dicom_odd import parsing
 from segtool.formats.dicom_plain import HIGHEST
 from segtool.formats.dicom_repair import tolerance_mm
 from segtool.formats.dicom_stack import SAME_POSITION_MM
-from segtool.geometry import Geometry
+from segtool.geometry import Geometry, pasted
 
 LABEL = "label value {}"
 """Description of a segment, from which reading knows the value that label maps have for it."""
@@ -79,18 +79,24 @@ class DicomSegFormat:
         return _read(source.path, None, "")
 
     def read_labels_on(self, source: Source, geometry: Geometry, frame_of_reference: str = "") -> LabelMap:
-        """The same for a scan on ``geometry``: frames may be several of its slices apart.
+        """The same on ``geometry``, or on a grid of its own where the voxels of both do not coincide.
 
         Args:
             source: Where the segmentation lies.
-            geometry: Of the scan. The labels' own grid covers those of its slices that have frames, at least.
+            geometry: Of the scan. The frames may be several of its slices apart.
             frame_of_reference: Digest of the scan's, as of :class:`~segtool.case.Image`; empty where not known.
 
         Raises:
             UnreadableFileError: As for :meth:`read_labels`.
             GridError: The segmentation was made in another frame of reference.
         """
-        return _read(source.path, geometry, frame_of_reference)
+        read = _read(source.path, geometry, frame_of_reference)
+        labels = pasted(read.labels, read.geometry, geometry)
+        if labels is None:
+            return read
+        lost = int(np.count_nonzero(read.labels)) - int(np.count_nonzero(labels))
+        beyond = (f"{lost} labelled voxels lie outside the scan",) if lost else ()
+        return LabelMap(labels, geometry, (*read.notes, *beyond))
 
 
 def _read(path: Path, scan: Geometry | None, frame_of_reference: str) -> LabelMap:

@@ -245,7 +245,9 @@ def fill_padding(headers: Sequence[Slice], stack: AnyArray) -> tuple[str, ...]:
     for values, padded in zip(stack, where, strict=True):
         if padded is not None:
             values[padded] = lowest
-    return (f"{count} pixels of padding were set to the lowest value of the scan, {lowest:g}",)
+    return (
+        f"{count} {'pixel' if count == 1 else 'pixels'} of padding set to the lowest value of the scan, {lowest:g}",
+    )
 
 
 def _padding_meant(header: Slice) -> tuple[float, float] | None:

@@ -59,7 +59,7 @@ def _series_key(file: FileFacts) -> Hashable:
     """Careless tools give the series of two patients one UID: such series stay apart."""
     values = file.values
     uid = values.get("SeriesInstanceUID")
-    return (values.get("PatientID"), values.get("StudyInstanceUID"), uid) if uid else file.path
+    return (values.get("PatientID"), uid) if uid else file.path
 
 
 _IDENTITY = ("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "EchoTime", "ImageType", "NumberOfFrames")
@@ -127,6 +127,10 @@ def _grouped(files: Sequence[FileFacts]) -> dict[str, list[FileFacts]]:
     return groups
 
 
+_MOST_PIECES = 3
+"""Stacks of a slice or two that a series may come apart into."""
+
+
 def _scans(slices: Sequence[FileFacts]) -> list[tuple[str, Sequence[FileFacts], str]]:
     """Label, files and why they are set aside."""
     stacks = by_place(slices)
@@ -137,6 +141,9 @@ def _scans(slices: Sequence[FileFacts]) -> list[tuple[str, Sequence[FileFacts], 
     reason = localizer_aside(planes)
     if reason:
         return [("", slices, reason)]
+    if len(stacks) > _MOST_PIECES and len(stacks) * 2 > len(slices):
+        # Nearly each slice is turned in its own way: reading the volume says so.
+        return [("", slices, "")]
     placed = any(stack.plane for stack in stacks)
     return [
         (_label(stack, stacks, part), part.files, _unstackable(part, placed))

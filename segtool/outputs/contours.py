@@ -135,7 +135,8 @@ def _holes(corners: _Corners, after: _IntArray) -> _IntArray:
     """The first corner, upmost and of those leftmost, of every outline around a hole."""
     first = np.array([loop[0] for loop in _loops(after)], np.intp)
     # The pixel right below it is the structure's, or the hole's.
-    return first[corners.shift[first, 0] < 0]
+    holes: _IntArray = first[corners.shift[first, 0] < 0]
+    return holes
 
 
 def _with_channels(corners: _Corners, after: _IntArray, holes: _IntArray, mask: Mask) -> tuple[_Corners, _IntArray]:

@@ -195,11 +195,11 @@ def _blank(first: Dataset) -> None:
 
 
 def _share_a_frame_of_reference(images: Sequence[Dataset]) -> None:
-    """Give placed images that name no frame of reference one that follows from their series.
+    """Give images that name no frame of reference one that follows from their series.
 
     The objects must name one, and images of one series share their coordinates.
     """
-    if "ImagePositionPatient" in images[0] and not images[0].get("FrameOfReferenceUID"):
+    if not images[0].get("FrameOfReferenceUID"):
         uid = derived_uid("frame of reference", images[0].SeriesInstanceUID)
         for image in images:
             image.FrameOfReferenceUID = uid

@@ -37,8 +37,9 @@ _SERIES_NUMBER = 9001
 class SegOutput:
     """One segment a label in the spec's order, a bit a voxel; with probabilities 8 bits a voxel of each label.
 
-    Frames without a voxel of their segment are left out. Where a scan has no labelled voxel at all, the file has one
-    empty frame a segment, since one without frames would not be valid.
+    Frames lie where the images do, so that slices which reading made up for missing ones have none, and those of a
+    corrected tilt lie where they were taken. Frames without a voxel of their segment are left out. Where a scan has no
+    labelled voxel at all, the file has one empty frame a segment, since one without frames would not be valid.
     """
 
     name: ClassVar[str] = "dicom-seg"
@@ -150,15 +151,16 @@ def _segmentation(
     with_frames = {id(image) for image in images[:used]}
     # Of shares highdicom would sort every single one.
     voxels = np.moveaxis(frames[:, :used] > 0, 0, -1).view(np.uint8) if kind == "FRACTIONAL" else frames[:used]
-    numbers = [label.value if kind == "LABELMAP" else i for i, label in enumerate(spec.labels, start=1)]
+    if kind == "LABELMAP":
+        numbered = {label.value: label for label in sorted(spec.labels, key=lambda label: label.value)}
+    else:
+        numbered = dict(enumerate(spec.labels, start=1))
     segmentation: Dataset = Segmentation(
         source_images=images[:used],
         further_source_images=[image for image in source.images if id(image) not in with_frames] or None,
         pixel_array=voxels,
         segmentation_type=kind,
-        segment_descriptions=[
-            _described(label, number, source, result) for number, label in zip(numbers, spec.labels, strict=True)
-        ],
+        segment_descriptions=[_described(label, number, source, result) for number, label in numbered.items()],
         series_instance_uid=series_uid(source, result, name),
         series_number=_SERIES_NUMBER,
         series_description=long_string(f"segtool {spec.name}"),

@@ -12,6 +12,7 @@ The template knows neither the centroid nor the sum of products: those are in th
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -144,7 +145,7 @@ class _Groups:
             ),
             procedure_reported=codes.SCT.ImagingProcedure,
             imaging_measurements=groups,
-            referenced_images=list(self.drawn_on.values()) or [self._source.first],
+            referenced_images=list(self.drawn_on.values()) or [self._listed(self._source.first)],
         )
 
     def _common(self, name: str, what: str = "") -> dict[str, Any]:
@@ -200,6 +201,14 @@ class _Groups:
             **self._common(name, " diameters"),
         )
 
+    def _listed(self, image: Dataset) -> Dataset:
+        """An image as the report's library of images wants it."""
+        listed = deepcopy(image)
+        listed.Modality = self._source.first.get("Modality", "")  # read of the first image only
+        if not listed.get("SliceThickness"):
+            listed.SliceThickness = round(self._result.label_map.geometry.spacing_mm[2], 6)
+        return listed
+
     def _line(self, ends: Line) -> Any:  # noqa: ANN401 - likewise
         from highdicom import sr
 
@@ -213,7 +222,7 @@ class _Groups:
                 "POLYLINE", points * (-1, -1, 1), self._source.first.FrameOfReferenceUID
             )
         image = self._source.images[self._plan.order[int(layer[0])]]
-        self.drawn_on[image.SOPInstanceUID] = image
+        self.drawn_on[image.SOPInstanceUID] = self._listed(image)
         # Columns, then rows; the centre of the first pixel is at one half.
         return sr.CoordinatesForMeasurement(
             "POLYLINE", index[:, :2] + 0.5, sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID)

@@ -1,10 +1,10 @@
 """DICOM files of all inputs as entries: volumes where they lie, segmentations as references."""
 
 import hashlib
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 from segtool.errors import UnreadableFileError
@@ -103,7 +103,7 @@ def _placed(volumes: Sequence[DicomVolume], by_path: Mapping[Path, Candidate]) -
     ``P1/T1ce/*.dcm`` and ``P1/T2/*.dcm`` are two channels of one case. What is set aside leaves others alone.
     """
     folders = [{file.directory for file in map(by_path.get, volume.paths) if file} for volume in volumes]
-    tops = [next(iter(some)) if len(some) == 1 else os.path.commonpath(some) for some in folders]
+    tops = [_meeting(some) for some in folders]
     scans = Counter(top for top, volume in zip(tops, volumes, strict=True) if not volume.set_aside)
     aside = Counter(top for top, volume in zip(tops, volumes, strict=True) if volume.set_aside)
     for volume, top, some in zip(volumes, tops, folders, strict=True):
@@ -118,6 +118,13 @@ def _placed(volumes: Sequence[DicomVolume], by_path: Mapping[Path, Candidate]) -
             above, _, stem = (folder or root).rpartition("/")
             root, folder = (root, above) if folder else (above, "")
         yield Entry(root, folder, stem, "", "dicom", volume.paths, volume)
+
+
+def _meeting(folders: Collection[str]) -> str:
+    """The deepest folder above all folders; the first of them where that is no more than the whole disk."""
+    levels = zip(*(folder.split("/") for folder in folders), strict=False)
+    common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, levels)]
+    return "/".join(common) if any(common) else min(folders)
 
 
 def _reference(file: Candidate, facts: FileFacts, kind: str) -> Entry:

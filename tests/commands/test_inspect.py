@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny_sets
 import typer
+from dicom_series import write_series
 from tiny import bright_spec, volume_spec, write_model, write_pictures
 from tiny_sets import SETS
 from typer.testing import CliRunner
@@ -255,3 +256,75 @@ def test_scans_are_seen_where_two_sets_lie_in_one_folder(tmp_path):
     assert len(facts(tmp_path)["cases"]) == 6
     with pytest.raises(UsageError, match="Give the folder of one"):
         run(tmp_path, "--layout", "auto")
+
+
+def write_study(folder, uid="1.2.6", **changes):
+    """A study of a T1 after contrast agent, a FLAIR, and a diffusion series, in one folder."""
+    series = {
+        "t1_se KM": {"EchoTime": 12, "RepetitionTime": 500},
+        "t2_tirm_dark-fluid": {"EchoTime": 120, "RepetitionTime": 9000, "InversionTime": 2500},
+        "ep2d_diff b1000": {"EchoTime": 80},
+    }
+    for number, (description, tags) in enumerate(series.items()):
+        more = {"SeriesDescription": description, "StudyInstanceUID": uid, "PixelSpacing": [1, 1 + number]} | tags
+        names = [f"{number}{k}" for k in range(3)]
+        write_series(folder, np.ones((8, 9, 3), np.int16), names, f"{uid}.{number}", **(more | changes))
+
+
+def test_a_study_is_told_with_the_evidence_of_every_series(tmp_path):
+    write_study(tmp_path / "P1")
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    at = lines.index("study   P1: 3 series, 0 set aside")
+    told = [line.strip() for line in lines[at + 1 :]]
+    assert told[0].split()[0] == "t1ce"
+    assert told[0].endswith("3 slices of 8x9  seen as t1ce, 9 points")
+    assert '+6 SeriesDescription "t1"' in told
+    assert '+4 SeriesDescription "km"' in told
+    inversion = "InversionTime 2500 in 1350 to 3200, EchoTime 120 in 60 to 700, RepetitionTime 9000 in 3500 to 20000"
+    assert f"+5 {inversion}" in told
+    assert any(line.startswith("- ") and line.endswith("seen as dwi, 20 points") for line in told)
+    assert any("flair lies on another grid" in line and line.startswith("note ") for line in told)
+    assert "t1_se" not in result.stdout
+
+
+def test_a_channel_that_no_series_of_a_study_is_leaves_its_evidence(tmp_path):
+    model = write_model(tmp_path / "two.onnx", volume_spec(channels=("t1ce", "t2")))
+    write_study(tmp_path / "scans" / "P1")
+    result = run(tmp_path / "scans", "-m", model)
+    assert result.exit_code == 1
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert "no t2: nothing speaks for any series" in lines
+    assert any(line.startswith("problem P1: no t2 among its 3 series (") for line in lines)
+    assert lines[-1] == "seen    0 cases, 0 with a reference, 1 problem"
+
+
+def test_a_study_as_json_has_all_scores(tmp_path):
+    write_study(tmp_path / "P1")
+    (study,) = facts(tmp_path)["studies"]
+    first = study["series"][0]
+    assert (study["case"], first["channel"], first["seen_as"], first["score"]) == ("P1", "t1ce", "t1ce", 9)
+    assert first["scores"] == {"t1": 6, "t1ce": 9}
+    assert (study["missing"], study["set_aside"]) == ({}, [])
+
+
+def test_rules_and_patterns_of_the_user_decide_what_a_series_is(tmp_path):
+    write_study(tmp_path / "scans" / "P1")
+    rules = tmp_path / "mine.toml"
+    rules.write_text('extends = true\nchannels = ["dwi"]\n')
+    assert list(facts(tmp_path / "scans", "--rules", rules)["cases"][0]["channels"]) == ["t1ce", "flair", "dwi"]
+    seen = facts(tmp_path / "scans", "--channel", "t2=*diff*")["cases"][0]["channels"]
+    assert list(seen) == ["t1ce", "t2", "flair"]
+
+
+def test_headers_show_only_where_that_is_asked_for(tmp_path):
+    write_study(tmp_path / "P1", SeriesDescription="Gerda t1_se KM")
+    assert "Gerda" not in run(tmp_path).stdout
+    assert "Gerda t1_se KM" in run(tmp_path, "--identify").stdout
+
+
+def test_files_that_are_no_dicom_have_no_studies(tmp_path):
+    write_pictures(tmp_path, count=1)
+    assert facts(tmp_path)["studies"] == []
+    assert "study" not in run(tmp_path).stdout

@@ -95,7 +95,7 @@ def test_the_profile_says_where_the_time_went(predict, tmp_path: Path) -> None:
     lines = predict(tmp_path / "scans", "--profile", out="again").lines("time")
     names = [line.split("  ")[0] for line in lines]
     assert names[:3] == ["find cases", "load model", "read"]
-    assert set(names[3:]) - {"in parallel"} == {"preprocess", "infer", "postprocess", "write"}
+    assert set(names[3:]) - {"in parallel"} == {"preprocess", "infer", "postprocess", "write", "measure"}
     found = report(tmp_path, "again")
     assert set(found["setup_seconds"]) == {"find cases", "load model"}
     assert 0 < sum(found["setup_seconds"].values()) < found["elapsed_s"]
@@ -284,10 +284,10 @@ def test_a_shuffled_series_becomes_one_volume_in_its_place_without_a_name(predic
     assert b"Gerda" not in written
 
 
-def test_two_series_of_one_folder_and_a_nifti_beside_them_are_three_cases(predict, tmp_path: Path) -> None:
+def test_two_studies_of_one_folder_and_a_nifti_beside_them_are_three_cases(predict, tmp_path: Path) -> None:
     volume = bright(np.stack([disc()] * 3, axis=-1))
     for uid in ("1.2.3", "1.2.4"):
-        write_series(tmp_path / "scans" / "P1", volume, [f"{uid[-1]}{k}.dcm" for k in range(3)], uid)
+        write_series(tmp_path / "scans" / "P1", volume, [f"{uid[-1]}{k}.dcm" for k in range(3)], uid, StudyInstanceUID=f"{uid}.0")
     save_nifti(tmp_path / "scans" / "P1" / "a.nii.gz", volume)
     assert predict(tmp_path / "scans").lines("scan") == ["3 cases (2 dicom, 1 nifti)"]
     assert report(tmp_path)["counts"]["done"] == 3

@@ -426,7 +426,9 @@ def test_made_series_lie_where_dcm2niix_puts_them(scan, tmp_path, plane, is_reve
 
 def test_real_series_lie_where_dcm2niix_puts_them(real_data, tmp_path):
     folders = sorted({path.parent for path in (real_data / "dicom").rglob("*.dcm")})
-    kept = [folder for folder in folders if not {"rgb", "hyperfine", "test_files"} & set(folder.parts)]
+    # Colours, several frames, and many things of many kinds; dcm2niix may lack JPEG-LS.
+    left_out = {"rgb", "hyperfine", "test_files", "compressed_jpegls"}
+    kept = [folder for folder in folders if not left_out & set(folder.parts)]
     kept.append(real_data / "dicom" / "structural_t1" / "dicoms")
     for number, folder in enumerate(dict.fromkeys(kept)):
         agree(source_of(folder.iterdir()), folder, tmp_path / str(number))

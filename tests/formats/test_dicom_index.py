@@ -154,12 +154,12 @@ def test_slow_storage_is_read_by_several_threads_in_the_same_order(tmp_path, mon
 
     threads = set()
 
-    def slow(path, *rest, read=dicom_index.values_in_file):
+    def slow(path, headers, read=dicom_index._values):
         time.sleep(0.001)
         threads.add(threading.get_ident())
-        return read(path, *rest)
+        return read(path, headers)
 
-    monkeypatch.setattr(dicom_index, "values_in_file", slow)
+    monkeypatch.setattr(dicom_index, "_values", slow)
     assert [file.values for file in facts_of(*paths)] == quick
     assert len(threads) > 2
 
@@ -333,6 +333,11 @@ def test_one_uid_for_the_series_of_two_patients_keeps_them_apart(tmp_path):
     assert [volume.paths for volume in index(first + second).volumes] == [tuple(first), tuple(second)]
 
 
+def test_a_study_for_each_slice_does_not_take_a_series_apart(tmp_path):
+    paths = write_slices(tmp_path, [one | {"StudyInstanceUID": f"1.5.{k}"} for k, one in enumerate(at(0, 3, 6))])
+    assert parts(paths) == {"": 3}
+
+
 # Set aside
 
 DERIVED = ["DERIVED", "PRIMARY"]
@@ -417,6 +422,11 @@ def test_many_slices_in_three_planes_are_three_scans(tmp_path):
     assert parts(write_slices(tmp_path, slices)) == {"plane-axial": 21, "plane-coronal": 21, "plane-sagittal": 21}
 
 
+def test_slices_that_are_each_turned_in_their_own_way_stay_one_volume_which_reading_refuses(tmp_path):
+    slices = [{"ImageOrientationPatient": [1, 0, 0, 0, 1, 0.01 * k]} for k in range(8)]
+    assert parts(write_slices(tmp_path, slices)) == {"": 8}
+
+
 def test_pictures_of_one_place_are_no_volume(tmp_path):
     assert only(write_slices(tmp_path, at(5, 5, 5, 5))).set_aside == "4 pictures of one place, no volume"
 
@@ -442,6 +452,10 @@ def test_a_reformat_is_set_aside_where_its_source_is_there(tmp_path):
     ]
     other = write_slices(tmp_path / "c", at(0, 3, 6), EchoTime=90, RepetitionTime=5000)
     assert not any(volume.set_aside for volume in index(other + reformat).volumes), "it is all there is of its source"
+    second = write_slices(
+        tmp_path / "d", at(0, 4), SeriesInstanceUID="1.2.10", ImageType=["DERIVED", "PRIMARY", "MPR"], **times
+    )
+    assert not any(volume.set_aside for volume in index(reformat + second).volumes)
 
 
 def test_slices_without_a_place_leave_the_others_a_volume(tmp_path):

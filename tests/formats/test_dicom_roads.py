@@ -83,6 +83,12 @@ def test_a_plain_file_is_read_as_pydicom_reads_it(tmp_path, syntax, what):
     same(path)
 
 
+def test_sequences_with_ends_have_ends(tmp_path):
+    content = saved(tmp_path / "a.dcm", dataset_of(**HEADERS["sequences with ends"])).read_bytes()
+    assert content.count(b"\xfe\xff\xdd\xe0") == 3
+    assert content.count(b"\xfe\xff\x0d\xe0") == 3
+
+
 @pytest.mark.parametrize("size", [20_000, 300_000])
 def test_a_header_longer_than_the_first_bytes_is_found(tmp_path, size):
     path = saved(tmp_path / "a.dcm", private_block(dataset_of(), size))

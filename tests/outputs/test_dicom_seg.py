@@ -218,3 +218,49 @@ def test_slices_that_repeat_a_position_are_referred_to_and_have_no_frame(tmp_pat
     seg = written(tmp_path / "a.dcm", replace(result, source=source))
     assert seg.NumberOfFrames == 3
     assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == SHAPE[2] + 1
+
+
+def test_a_label_map_has_its_segments_in_ascending_order(tmp_path: Path) -> None:
+    result = result_of(tmp_path / "in", grid(), (ET, NCR))
+    seg = written(tmp_path / "a.dcm", result, "dicom-labelmap")
+    assert [(int(s.SegmentNumber), s.SegmentLabel) for s in seg.SegmentSequence] == [
+        (0, "Background"),
+        (1, "NCR"),
+        (4, "ET"),
+    ]
+    assert set(np.unique(seg.pixel_array)) == {0, 1, 4}
+
+
+def test_a_slice_that_was_made_up_has_no_frame(tmp_path: Path) -> None:
+    paths = write_volume(tmp_path / "in", np.ones((4, 4, 4), np.int16), grid(), steps=(0, 1, 3, 4))
+    source = Source("dicom", tuple(paths), lenient=True)
+    geometry = get_format("dicom").read_image(source).geometry
+    assert geometry.shape == (4, 4, 5)
+    result = Result("a", source, LabelMap(np.ones((4, 4, 5), np.uint8), geometry), spec_of("t1"), "ab" * 32)
+    seg = written(tmp_path / "a.dcm", result)
+    assert seg.NumberOfFrames == 4
+    assert seg.pixel_array.all()
+
+
+@pytest.mark.parametrize("frame_of_reference", ["1.2.9", None])
+def test_a_picture_without_a_place_has_one_frame_without_a_place(
+    tmp_path: Path, frame_of_reference: str | None
+) -> None:
+    nowhere = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    voxels = np.ones((5, 3, 1), np.int16)
+    paths = write_volume(tmp_path / "in", voxels, grid(), FrameOfReferenceUID=frame_of_reference, **nowhere)
+    source = Source("dicom", tuple(paths))
+    found = np.zeros((3, 5), np.uint8)
+    found[1, 2:] = 1
+    geometry = get_format("dicom").describe(source).geometry
+    seg = written(tmp_path / "a.dcm", Result("a", source, LabelMap(found, geometry), spec_of("t1"), "ab" * 32))
+    np.testing.assert_array_equal(seg.pixel_array, found)
+    assert "PlanePositionSequence" not in seg.PerFrameFunctionalGroupsSequence[0]
+
+
+def test_directions_that_differ_in_their_last_digits_are_one(tmp_path: Path) -> None:
+    result = result_of(tmp_path / "in", grid("oblique"))
+    last = pydicom.dcmread(result.source.paths[-1])
+    last.ImageOrientationPatient[0] = float(last.ImageOrientationPatient[0]) + 1e-6
+    last.save_as(result.source.paths[-1])
+    assert written(tmp_path / "a.dcm", result).NumberOfFrames == 3

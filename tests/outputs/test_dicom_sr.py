@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import PERSONAL, write_series
+from dicom_series import PERSONAL, write_series, write_volume
 
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
@@ -76,7 +76,7 @@ def test_labels_are_regions_of_interest_and_refer_to_segments_of_the_seg_file(tm
     get_output("dicom-seg").write(tmp_path / "a.seg.dcm", one)
     segmentation = pydicom.dcmread(tmp_path / "a.seg.dcm")
     for group, label in zip(groups, ("NCR", "ET"), strict=True):
-        segment = group.roi
+        segment = group.referenced_segment[0]
         assert segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID
         (number,) = segment.referenced_segment_numbers
         described = segmentation.SegmentSequence[number - 1]
@@ -104,6 +104,38 @@ def test_diameters_are_drawn_on_the_image_in_which_they_lie(tmp_path: Path) -> N
     (image,) = [ds for ds in map(pydicom.dcmread, one.source.paths) if ds.SOPInstanceUID == uid]
     found = measure(one.label_map.labels, one.label_map.geometry, SPEC)["ET"]
     assert image.ImagePositionPatient[2] == pytest.approx(found.longest_ends_ras_mm[0][2])
+
+
+@pytest.mark.parametrize("upwards", [1, -1])
+@pytest.mark.parametrize("directions", [(1, 2, 0), (0, 2, 1), (2, 1, 0), "oblique"], ids=str)
+def test_lines_lie_in_the_patient_where_they_were_measured(tmp_path: Path, directions: object, upwards: int) -> None:
+    turn = np.array([[0.936, -0.352, 0], [0.352, 0.936, 0], [0, 0, 1]]) if directions == "oblique" else np.eye(3)
+    axes = (0, 1, 2) if directions == "oblique" else directions
+    affine = np.eye(4)
+    affine[:3, :3] = turn[:, axes] * (0.5, 0.7, 3 * upwards)
+    affine[:3, 3] = (11, -7, 5)
+    array = labels()
+    paths = write_volume(tmp_path / "scan", array.astype(np.int16), affine)
+    source = Source("dicom", tuple(paths))
+    plan = stack_plan(source)
+    label_map = LabelMap(
+        array if np.allclose(plan.geometry.affine, affine, atol=1e-3) else array[..., ::-1], plan.geometry
+    )
+    one = Result("a", source, label_map, SPEC, "ab" * 32)
+    content = written(tmp_path / "a.sr.dcm", one).content
+    images = {str(ds.SOPInstanceUID): ds for ds in map(pydicom.dcmread, paths)}
+    found = measure(label_map.labels, plan.geometry, SPEC)["ET"]
+    (group,) = [g for g in content.get_image_measurement_groups() if g.tracking_identifier == "glioma ET diameters"]
+    for number, expected in zip(
+        group.get_measurements(), (found.longest_ends_ras_mm, found.perpendicular_ends_ras_mm), strict=True
+    ):
+        (line,) = number[0].ContentSequence
+        image = images[line.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID]
+        row, column = np.reshape(image.ImageOrientationPatient, (2, 3)).astype(float)
+        down, across = map(float, image.PixelSpacing)
+        x, y = (np.array(line.GraphicData).reshape(2, 2) - 0.5).T
+        lps = np.array(image.ImagePositionPatient, float) + np.outer(x * across, row) + np.outer(y * down, column)
+        assert lps == pytest.approx(np.array(expected) * (-1, -1, 1), abs=1e-3)
 
 
 def test_diameters_that_lie_in_no_image_are_drawn_in_space(tmp_path: Path) -> None:
