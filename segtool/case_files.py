@@ -84,7 +84,8 @@ class CaseFiles:
         grid = get_format(source.first.format).describe(source.first).geometry
         labels = read_labels_on(written, grid)
         assert labels is not None
-        return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=True)[0]
+        # What was repaired lies on another grid than its images, so not strictly.
+        return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=False)[0]
 
     def write(self, job: Job) -> tuple[Path, ...]:
         """Write all files of a finished case; its label maps last, because they say that the case is finished.

@@ -7,13 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.atomic import atomic_path
-from segtool.phantom import PLANES, phantom_slice, phantom_volume
+from segtool.phantom import FIELD_OF_VIEW_MM, PLANES, Plane, phantom_slice, phantom_volume
 
 Float64Array = npt.NDArray[np.float64]
 Volume = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], Float64Array]
 
 _HEADS = 5  # a seed draws this many, so that files show different people
 _DICOM_SHAPE, _DICOM_SPACING_MM = (192, 192, 20), (1.2, 1.2, 3.5)
+_SCOUT_MM = 3.0
+_SCOUTS: dict[Plane, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "axial": ((1, 0, 0, 0, 1, 0), (-1, -1, 0)),
+    "coronal": ((1, 0, 0, 0, 0, -1), (-1, 0, 1)),
+    "sagittal": ((0, 1, 0, 0, 0, -1), (0, -1, 1)),
+}
+"""Directions of columns and rows (LPS), and the corner of the first pixel in half fields of view."""
 _UID_ROOT = "2.25."  # UIDs made from a number, which need no registered root (DICOM PS3.5, B.2)
 
 
@@ -25,7 +32,8 @@ def write_demo_folder(folder: Path, seed: int = 0) -> None:
         png/axial.png coronal.png sagittal.png     16-bit, each with NAME_mask.png
         nifti/head.nii.gz                          thick axial slices, with head_seg.nii.gz
         hdf5/slice_1.h5 slice_2.h5                 image x and reference y in one file
-        dicom/head/0001.dcm ...                    one series, with head_seg.nii.gz beside the folder
+        dicom/head/0001.dcm ...                    a series, with head_seg.nii.gz beside the folder
+        dicom/head/scout-axial.dcm ...             a localizer of the same study, in three planes
 
     Args:
         folder: Made where it does not exist; files of the same names are replaced.
@@ -47,6 +55,7 @@ def write_demo_folder(folder: Path, seed: int = 0) -> None:
     _write_nifti(folder / "nifti" / "head_seg.nii.gz", volume[1], volume[2])
     series = phantom_volume(heads[4], _DICOM_SHAPE, _DICOM_SPACING_MM)
     write_dicom(folder / "dicom" / "head", series, seed)
+    _write_localizer(folder / "dicom" / "head", heads[4], seed)
     _write_nifti(folder / "dicom" / "head_seg.nii.gz", series[1], series[2])
 
 
@@ -83,6 +92,23 @@ def write_dicom(folder: Path, volume: Volume, seed: int) -> None:
         plane = np.ascontiguousarray(voxels[:, :, index].T).astype("<u2")
         position = affine[:3, :3] @ [0, 0, index] + affine[:3, 3]
         _write_instance(folder / f"{index + 1:04d}.dcm", plane, position * [-1, -1, 1], index, series)
+
+
+def _write_localizer(folder: Path, head: int, seed: int) -> None:
+    """The coarse slices in three planes with which an examination begins."""
+    affine = np.diag([-_SCOUT_MM, -_SCOUT_MM, _SCOUT_MM, 1.0])
+    half = FIELD_OF_VIEW_MM / 2
+    for index, (plane, (orientation, corner)) in enumerate(_SCOUTS.items()):
+        image, _ = phantom_slice(head, plane, round(FIELD_OF_VIEW_MM / _SCOUT_MM))
+        header = _series_header(affine, seed) | {
+            "SeriesInstanceUID": _uid(seed, 3),
+            "SeriesNumber": 0,
+            "SeriesDescription": "Localizer",
+            "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+            "ImageOrientationPatient": list(orientation),
+        }
+        position = np.array(corner, np.float64) * half
+        _write_instance(folder / f"scout-{plane}.dcm", image.astype("<u2"), position, index, header)
 
 
 def _series_header(affine: Float64Array, seed: int) -> dict[str, Any]:

@@ -375,6 +375,14 @@ TUNED_ON: list[Row] = [
     ("Ax LAVA", VIBE | {"type": ("DERIVED", "PRIMARY", "DIXON", "FAT")}, "dixon"),
     ("HEAD", {"modality": "CT"}, "ct"),
     ("T1 SAG", SE_T1 | {"body": "CSPINE"}, "spine"),
+    ("T2 GRE", GRE_T2S | {"type": ("ORIGINAL", "PRIMARY", "P", "ND")}, "phase"),
+    # Names of sequences
+    ("", {"name": "*tfl3d1_16ns"}, "t1"),
+    ("", {"name": "*tfl3d1_16ns", "agent": "Dotarem"}, "t1ce"),
+    ("", {"name": "*ep_b1000#1"}, "dwi"),
+    ("", {"name": "*swi3d1r"}, "swi"),
+    ("", VIBE | {"name": "*fi3d1r"}, "angiography"),
+    ("", GRE_T2S | {"name": "*fm2d2r"}, "fieldmap"),
 ]
 
 MET_IN_PUBLIC: list[Row] = [

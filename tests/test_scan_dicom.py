@@ -123,6 +123,9 @@ def test_copies_count_once_and_are_said_without_losing_a_case(tmp_path: Path) ->
     (problem,) = result.problems
     assert not problem.loses_case
     assert "2 DICOM files are there again" in str(problem)
+    assert "other bytes" not in str(problem)
+    write_slices(tmp_path / "backup", at(0), Manufacturer="another program")
+    assert "the same SOPInstanceUID, but other bytes" in str(found(tmp_path).problems[0])
 
 
 def test_links_to_a_file_of_the_input_count_once(tmp_path: Path) -> None:

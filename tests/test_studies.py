@@ -135,6 +135,7 @@ def test_the_nearest_series_of_a_missing_channel_is_told_with_why_it_is_not_it(s
         ({"slices": 20}, {"slices": 30}, "b", "more voxels"),
         ({"type": ("DERIVED", "SECONDARY"), "slices": 90}, {}, "b", "an original image"),
         ({"acquisition_type": "2D", "slices": 90}, {"acquisition_type": "3D"}, "b", "a 3D acquisition"),
+        ({"plane": "sagittal", "slices": 90}, {"plane": "axial"}, "b", "axial slices"),
         ({"spacing_mm": (0.5, 0.5)}, {"spacing_mm": (1.0, 1.0)}, "a", "finer pixels"),
         ({"series_number": 9}, {"series_number": 4}, "a", "the later series"),
         ({}, {}, "a", ""),

@@ -96,7 +96,10 @@ class RtStructFormat:
         if not geometry.is_physical:
             raise GridError(f"{source.path}: contours in millimetres for a picture without a place", _OTHER_SCAN)
         with parsing(source.path):
-            structures = list(_structures(pydicom.dcmread(source.path, force=True)))
+            dataset = pydicom.dcmread(source.path, force=True)
+            if dataset.get("Modality") != "RTSTRUCT":
+                raise UnreadableFileError(f"{source.path}: no structure set (RTSTRUCT)", "Leave it out.")
+            structures = list(_structures(dataset))
         if any(frame_of_reference and one.frame and one.frame != frame_of_reference for one in structures):
             raise GridError(f"{source.path}: its contours have another frame of reference than the scan", _OTHER_SCAN)
         values, notes = _values(structures)
@@ -121,8 +124,6 @@ class RtStructFormat:
 
 
 def _structures(dataset: pydicom.Dataset) -> Iterator[_Structure]:
-    if dataset.get("Modality") != "RTSTRUCT":
-        raise ValueError("Modality")
     contours = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence") or ()}
     for roi in dataset.StructureSetROISequence:
         number, frame = int(roi.ROINumber), str(roi.get("ReferencedFrameOfReferenceUID") or "")

@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _DIRECTIONS = 16
 _EQUAL = 6  # decimals up to which two lengths are equal
+MOST_TIED = 8
+"""So many equally long slices are looked at for the widest: of noise there may be hundreds."""
 _ONE_PLACE = 9  # decimals up to which two points along a diameter are at one place
 
 
@@ -91,18 +93,19 @@ class Sections:
     def diameters(self, lesion: int) -> Diameters:
         """Of one lesion; of equally long diameters the one with the longer perpendicular."""
         mine = np.flatnonzero(self.lesion == lesion)
-        longest, found = 0.0, None
+        longest, found, tied = 0.0, None, 0
         # The most promising slices first; those that cannot be longer are never looked at.
         for section in mine[np.argsort(-self.at_most[mine])]:
-            if self.at_most[section] < longest - 10.0**-_EQUAL:
+            if self.at_most[section] < longest - 10.0**-_EQUAL or tied >= MOST_TIED:
                 break
             runs = self._section(int(section))
             hull = _hull(runs)
             length, pairs = _farthest(hull @ self.pixels)
             if found is not None and round(length, _EQUAL) < round(longest, _EQUAL):
                 continue
+            tied = tied + 1 if round(length, _EQUAL) == round(longest, _EQUAL) else 0
             outline = _outline(runs)
-            for pair in pairs:
+            for pair in pairs[:MOST_TIED]:
                 one = _with_perpendicular(hull[pair], outline, self.pixels, int(runs.plane[0]))
                 if found is None or one.rank > found.rank:
                     longest, found = one.longest, one

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.geometry import Geometry
-from segtool.measurements.diameters import Diameters, Sections
+from segtool.measurements.diameters import MOST_TIED, Diameters, Sections
 from segtool.measurements.lesions import Runs, lesions_of, runs_of
 from segtool.preprocess.sliced import slice_orientation
 from segtool.scores import structures_of
@@ -207,7 +207,9 @@ def _measured(runs: Runs, slices: _Picture | _Volume) -> Measurements:
     sections = Sections.of(runs, lesions, slices.pixels)
     at_most = np.zeros(len(voxels))
     np.maximum.at(at_most, sections.lesion, sections.at_most)
-    largest = voxels == voxels.max()
+    tied = np.flatnonzero(voxels == voxels.max())
+    largest = np.zeros(len(voxels), np.bool_)
+    largest[tied[np.argsort(-at_most[tied], kind="stable")[:MOST_TIED]]] = True
     candidates = (np.bincount(sections.lesion) >= 2) & (at_most >= slices.measurable)
     found = {lesion: sections.diameters(lesion) for lesion in np.flatnonzero(largest | candidates).tolist()}
     products = [

@@ -8,6 +8,6 @@ Coordinates are RAS millimetres with the origin in the middle of the brain. Prop
 textbook values for adults; intensities are relative to subcutaneous fat.
 """
 
-from segtool.phantom.scanner import PLANES, Plane, phantom_slice, phantom_volume
+from segtool.phantom.scanner import FIELD_OF_VIEW_MM, PLANES, Plane, phantom_slice, phantom_volume
 
-__all__ = ["PLANES", "Plane", "phantom_slice", "phantom_volume"]
+__all__ = ["FIELD_OF_VIEW_MM", "PLANES", "Plane", "phantom_slice", "phantom_volume"]

@@ -147,7 +147,7 @@ def told(one: Candidate, used_as: str | None) -> JudgedSeries:
     )
 
 
-_ORDER = ("an original image", "a 3D acquisition", "more voxels", "finer pixels", "the later series")
+_ORDER = ("an original image", "a 3D acquisition", "axial slices", "more voxels", "finer pixels", "the later series")
 """What decides between series of equal points, in this order."""
 
 
@@ -158,6 +158,7 @@ def _qualities(one: Candidate) -> tuple[float, ...]:
     return (
         float("DERIVED" in facts.image_type),
         float(facts.acquisition_type != "3D"),
+        float(facts.acquisition_type != "3D" and facts.plane not in ("axial", "")),
         -float(rows * columns * len(one.volume.paths)),
         facts.spacing_mm[0] * facts.spacing_mm[1] if facts.spacing_mm else float("inf"),
         -float(facts.series_number or 0),

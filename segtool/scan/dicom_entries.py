@@ -1,5 +1,6 @@
 """DICOM files of all inputs as entries: volumes where they lie, segmentations as references."""
 
+import filecmp
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -146,15 +147,24 @@ def referenced_series(path: Path) -> frozenset[str]:
 
 def _copies(copies: Sequence[tuple[Path, Path]]) -> Iterator[Problem]:
     """One line for each folder that holds copies of files of another."""
-    groups: dict[tuple[Path, Path], list[Path]] = {}
+    groups: dict[tuple[Path, Path], list[tuple[Path, Path]]] = {}
     for copy, kept in copies:
-        groups.setdefault((copy.parent, kept.parent), []).append(copy)
-    for (folder, other), paths in groups.items():
-        what = "1 DICOM file is" if len(paths) == 1 else f"{len(paths)} DICOM files are"
+        groups.setdefault((copy.parent, kept.parent), []).append((copy, kept))
+    for (folder, other), pairs in groups.items():
+        what = "1 DICOM file is" if len(pairs) == 1 else f"{len(pairs)} DICOM files are"
         where = "beside them" if folder == other else f"in {other}"
+        # Such as a series that was processed, or compressed, and kept its identity.
+        differing = "" if _same_bytes(*pairs[0]) else ", but other bytes"
         yield Problem(
             str(folder),
-            f"{what} there again {where} (the same SOPInstanceUID), such as {paths[0].name}",
-            "Each counts once. Take the copies away to be rid of this line.",
+            f"{what} there again {where} (the same SOPInstanceUID{differing}), such as {pairs[0][0].name}",
+            f"{'One of each counts' if folder == other else 'Those there count'}. Take away what is not wanted.",
             loses_case=False,
         )
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False

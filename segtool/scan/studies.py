@@ -2,8 +2,8 @@
 
 The series of a study are scored by the rules of :mod:`segtool.scan.dicom_rules`. Each is seen as what it scores highest
 for, and each channel takes one of the series that are seen as it: the one with the most points; among equals an
-original before a derived image, a 3D acquisition before slices, more voxels, finer pixels, the later series. The user's
-patterns decide before all that, and names of folders before the rules.
+original before a derived image, a 3D acquisition before slices, axial slices before others, more voxels, finer pixels,
+the later series. The user's patterns decide before all that, and names of folders before the rules.
 """
 
 import os

@@ -36,6 +36,7 @@ def run(*arguments):
 def test_the_folder_holds_every_kind_of_file_and_a_reference_for_each(scans):
     found = scan([scans])
     assert not found.problems
+    assert "localizer" in " ".join(note for case in found.cases for note in case.notes)
     assert {case.name: case.first.format for case in found.cases} == {
         "dicom/head": "dicom",
         "hdf5/slice_1": "hdf5",
@@ -67,12 +68,15 @@ def test_a_series_lies_in_the_patient_where_its_reference_does(scans):
 
 
 def test_a_series_is_valid_and_names_nobody(scans):
-    files = sorted((scans / "dicom" / "head").iterdir())
+    files = sorted((scans / "dicom" / "head").glob("0*.dcm"))
+    scouts = [pydicom.dcmread(file) for file in (scans / "dicom" / "head").glob("scout-*.dcm")]
     series = [pydicom.dcmread(file) for file in files]
     assert len(series) == 20
     assert len({one.SOPInstanceUID for one in series}) == 20
-    assert len({one.SeriesInstanceUID for one in series}) == 1
-    for one in series:
+    assert len({one.SeriesInstanceUID for one in series}) == len({one.SeriesInstanceUID for one in scouts}) == 1
+    assert len({one.StudyInstanceUID for one in (*series, *scouts)}) == 1
+    assert len({one.SOPInstanceUID for one in (*series, *scouts)}) == 23
+    for one in (*series, *scouts):
         assert (str(one.PatientName), one.PatientID, one.PatientBirthDate) == ("PHANTOM", "PHANTOM", "")
         assert all(uid.is_valid for uid in (one.SOPInstanceUID, one.SeriesInstanceUID, one.StudyInstanceUID))
         assert one.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
