@@ -114,10 +114,10 @@ def fit_labels(
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """Bring a label map onto the grid of what it belongs to, such as a reference onto that of its scan.
 
-    The same grid in another orientation is turned, which moves no voxel in the patient. Voxels that are some of the
-    wanted ones, or more than those, take their places, with background elsewhere. Between grids of one shape at
-    different places labels are resampled to the nearest voxel, with background outside; unless one of the
-    affines is a placeholder, which says nothing about the place: then voxels are taken as they lie.
+    The same grid in another orientation is turned, which moves no voxel in the patient. With ``is_part``,
+    voxels that are some of the wanted ones, or more than those, take their places, with background elsewhere. Between
+    grids of one shape at different places labels are resampled to the nearest voxel, with background outside; unless
+    one of the affines is a placeholder, which says nothing about the place: then voxels are taken as they lie.
 
     Args:
         label_map: Labels ``(*S)`` anywhere.
@@ -140,15 +140,11 @@ def fit_labels(
     move = turn_between(have, want)
     if move:
         return LabelMap(move.apply(labels), want), (f"{name} turned into the orientation of the {other}",)
-    in_place = _put_in_place(label_map, want, is_part=is_part)
+    in_place = _put_in_place(label_map, want) if is_part else None
     if in_place is not None:
-        notes = []
         lost = int(np.count_nonzero(labels)) - int(np.count_nonzero(in_place))
-        if lost:
-            notes.append(f"{lost} labelled voxels of the {name} lie outside the {other}")
-        elif not is_part:
-            notes.append(f"{name} covers a part of the {other}; the rest taken as background")
-        return LabelMap(in_place, want), tuple(notes)
+        notes = (f"{lost} labelled voxels of the {name} lie outside the {other}",) if lost else ()
+        return LabelMap(in_place, want), notes
     remedy = f"Give a {name} on the grid of its {other}, and check that both are of one patient."
     is_same_shape = have.shape == want.shape
     if have.kind != want.kind or not (is_same_shape or (is_part and have.kind == "volume" and not strict)):
@@ -178,12 +174,10 @@ def around(one: Geometry, other: Geometry) -> Geometry:
     )
 
 
-def _put_in_place(label_map: LabelMap, want: Geometry, *, is_part: bool) -> npt.NDArray[Any] | None:
+def _put_in_place(label_map: LabelMap, want: Geometry) -> npt.NDArray[Any] | None:
     """Labels on ``want`` where they are some of its voxels, or more than those; None where that cannot be told."""
     have = label_map.geometry
     if have.kind != "volume" or want.kind != "volume":
-        return None
-    if not is_part and (is_placeholder(have) or is_placeholder(want)):
         return None
     if have.moved(have.reorientation_to(want.orientation)).shape == want.shape:
         return None  # elsewhere: one of both affines may be wrong

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from dicom_series import write_series
 from hospital import Study, write_study
 from shell import Answer, segtool
 from tiny import T1CE, volume_spec, write_model
@@ -145,7 +146,9 @@ def test_equal_input_gives_equal_bytes(predict, study: Study, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_study_in_an_archive_is_segmented_as_it_lies(predict, study: Study, tmp_path: Path, kind: str) -> None:
+def test_a_study_in_an_archive_is_segmented_as_it_lies(
+    predict, capsys: pytest.CaptureFixture[str], model: Path, study: Study, tmp_path: Path, kind: str
+) -> None:
     archive = tmp_path / f"export.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(archive, "w") as packed:
@@ -158,6 +161,19 @@ def test_a_study_in_an_archive_is_segmented_as_it_lies(predict, study: Study, tm
     assert answer.code == 0, answer.out + answer.err
     result = nibabel.load(tmp_path / "out" / the_case(tmp_path / "out")["output"])
     np.testing.assert_array_equal(np.asarray(result.dataobj), study.lesion)
+    seen = segtool(capsys, "inspect", archive, "-m", model)
+    assert seen.code == 0, seen.out
+    assert "1 case, 0 with a reference, 0 problems" in seen.out
+
+
+def test_messages_call_an_archive_by_its_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_series(tmp_path / "in", np.ones((8, 8, 2), np.int16), ["a.dcm", "b.dcm"])
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as packed:
+        packed.write(tmp_path / "in" / "a.dcm", "a.dcm")
+        packed.writestr("b.dcm", (tmp_path / "in" / "b.dcm").read_bytes()[:700])
+    answer = segtool(capsys, "inspect", tmp_path / "export.zip")
+    assert answer.code == 1
+    assert "export.zip/b.dcm: cannot be read as DICOM" in answer.out
 
 
 def test_a_seg_beside_the_scan_is_its_reference(predict, study: Study, tmp_path: Path) -> None:

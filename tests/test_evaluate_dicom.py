@@ -112,9 +112,12 @@ def test_a_part_of_the_voxels_takes_its_place_without_interpolation(orientation:
     part = GRID.cropped(BOX)
     move = part.reorientation_to(orientation)
     labels = LabelMap(move.apply(MARKED[BOX]), part.moved(move))
-    fitted, notes = fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=True)
+    fitted, notes = fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=True, is_part=True)
     np.testing.assert_array_equal(fitted.labels, MARKED)
-    assert notes == ("reference covers a part of the scan; the rest taken as background",)
+    assert notes == ()
+    # Of other kinds of file a smaller one may be of another scan.
+    with pytest.raises(GridError, match="on the grid of its scan"):
+        fit_labels(labels, GRID, names=("reference", "scan"), where="a", strict=False)
 
 
 def test_a_part_on_another_grid_is_resampled_unless_told_not_to() -> None:
@@ -140,7 +143,8 @@ def test_an_affine_that_says_nothing_places_no_part_but_that_of_a_seg() -> None:
 
 def test_labels_beyond_the_scan_are_counted() -> None:
     part = GRID.cropped((slice(0, 8), slice(0, 8), slice(3, 6)))
-    fitted, notes = fit_labels(LabelMap(MARKED, GRID), part, names=("reference", "scan"), where="a", strict=True)
+    whole = LabelMap(MARKED, GRID)
+    fitted, notes = fit_labels(whole, part, names=("reference", "scan"), where="a", strict=True, is_part=True)
     np.testing.assert_array_equal(fitted.labels, MARKED[:, :, 3:])
     assert notes == ("4 labelled voxels of the reference lie outside the scan",)
 

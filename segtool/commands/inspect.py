@@ -12,7 +12,7 @@ from segtool.errors import CaseError, UsageError, printable
 if TYPE_CHECKING:
     from segtool.case import CaseSource, Source
     from segtool.formats.base import Description
-    from segtool.scan import Problem, ScanOptions
+    from segtool.scan import Problem, ScanOptions, Unpacked
     from segtool.scan.judged import Study
     from segtool.scan.sets import Recognition
     from segtool.spec import ModelSpec
@@ -46,6 +46,9 @@ def inspect(
     identify: Annotated[
         bool, typer.Option("--identify", help="Show what DICOM headers say of patients, studies and series.")
     ] = False,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="As for predict: repair DICOM series where it can be, instead of refusing.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what the tool sees, and every problem with its remedy.
@@ -62,7 +65,7 @@ def inspect(
     from segtool.commands.model_facts import describe_model, model_text
     from segtool.commands.show import to_json
     from segtool.model_file import read_spec
-    from segtool.scan import ScanOptions
+    from segtool.scan import ScanOptions, unpacked
 
     files = [path for path in paths if path.suffix.lower() == ".onnx"]
     if files and len(paths) > 1:
@@ -78,10 +81,10 @@ def inspect(
         if facts["broken"]:
             raise typer.Exit(_PROBLEMS_FOUND)
         return
-    cases, problems, studies = look(
-        paths, spec, ScanOptions(channels=channel_patterns(channel), rules=rules, identify=identify)
-    )
-    seen_as = recognised(paths)
+    options = ScanOptions(channels=channel_patterns(channel), rules=rules, identify=identify, lenient=lenient)
+    with unpacked(paths) as folders:
+        cases, problems, studies = look(folders, spec, options)
+        seen_as = recognised(folders.inputs)
     if json:
         layout_facts = recognition_facts(seen_as[0]) if len(seen_as) == 1 else None
         told = [_problem_facts(problem) for problem in problems]
@@ -94,22 +97,22 @@ def inspect(
 
 
 def look(
-    paths: Sequence[Path], spec: "ModelSpec | None", options: "ScanOptions"
+    folders: "Unpacked", spec: "ModelSpec | None", options: "ScanOptions"
 ) -> tuple[list[dict[str, Any]], list["Problem"], tuple["Study", ...]]:
-    """The facts of every case below ``paths``, all problems, and what was made of DICOM studies.
+    """The facts of every case below ``folders``, all problems, and what was made of DICOM studies.
 
     Raises:
         UsageError: Nothing there that segtool reads.
     """
-    from segtool.scan import Problem
+    from segtool.scan import scan_unpacked
     from segtool.scan.cases import survey
+    from segtool.scan.plainly import plain_problem
 
-    found = survey(paths, spec, options)
+    found = scan_unpacked(folders, spec, options, survey)
     problems = list(found.problems)
     facts = [_case_facts(source, spec, problems) for source in found.cases]
-    plain = found.privacy.plain
     # A broken file that holds image and reference is broken once.
-    told = dict.fromkeys(Problem(plain(p.where), plain(p.problem), p.remedy, p.loses_case) for p in problems)
+    told = dict.fromkeys(plain_problem(problem, found.privacy.plain) for problem in problems)
     return facts, list(told), found.studies
 
 

@@ -130,7 +130,7 @@ def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes
         dataset = _dataset(path, list(keywords), None)
         found: dict[str, bytes] = {}
         for tag in dataset.keys():  # noqa: SIM118 - items() would parse the values
-            element = dataset.get_item(tag)
+            element: Any = dataset.get_item(tag)
             keyword = keyword_for_tag(tag)
             if keyword in keywords and isinstance(element, RawDataElement):
                 found[keyword] = element.value or b""

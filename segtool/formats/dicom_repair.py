@@ -159,7 +159,7 @@ def assembled(
     margins = [(0, more - have) for more, have in zip(size, stack.shape[1:], strict=True)]
 
     def moved(place: int) -> npt.NDArray[np.float32]:
-        values = stack[order[place]].astype(np.float32)
+        values: npt.NDArray[np.float32] = stack[order[place]].astype(np.float32)
         if not offset.any():
             return values
         padded = np.pad(values, margins, constant_values=lowest)
