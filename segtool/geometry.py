@@ -113,6 +113,11 @@ class Geometry:
         return tuple(float(np.linalg.norm(self.affine[:3, axis])) for axis in range(3))
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres, of sheared grids too."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
     def is_physical(self) -> bool:
         """True where lengths are millimetres, not pixels."""
         return self.kind == "volume"

@@ -1,6 +1,5 @@
 """What is scored, the scores of a structure in a case, and how they are computed from label maps."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -229,7 +228,7 @@ def _sizes(geometry: Geometry, voxels: Mapping[str, int]) -> dict[str, Any]:
     """Counts of voxels, by the prefix of the field, in the unit of the grid."""
     if not geometry.is_physical:
         return {f"{prefix}area_px": float(count) for prefix, count in voxels.items()}
-    voxel_ml = math.prod(geometry.spacing_mm) / 1000.0
+    voxel_ml = geometry.voxel_ml
     return {f"{prefix}volume_ml": count * voxel_ml for prefix, count in voxels.items()}
 
 

@@ -52,7 +52,8 @@ class Study:
 def write_study(folder: Path, *, axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0), number: int = 1) -> Study:
     """A study with the four sequences, T2 on a coarser grid, and what else an archive exports.
 
-    That is a localizer in three planes, an ADC map, a screenshot and a report. The lesion is bright in the series with contrast alone.
+    That is a localizer in three planes, an ADC map, a screenshot and a report. The lesion
+    is bright in the series with contrast alone.
     """
     lesion = np.zeros((40, 36, 12), np.uint8)
     lesion[10:22, 8:20, 3:8] = 1

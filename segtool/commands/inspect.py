@@ -47,7 +47,7 @@ def inspect(
         bool, typer.Option("--identify", help="Show what DICOM headers say of patients, studies and series.")
     ] = False,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="As for predict: repair DICOM series where it can be, instead of refusing.")
+        bool, typer.Option("--lenient", help="As for predict: repair DICOM series where it can be done.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -10,17 +10,29 @@ from collections.abc import Iterator
 for _library in ("pydicom", "highdicom"):
     logging.getLogger(_library).setLevel(logging.ERROR)
 
-# warnings.catch_warnings changes the whole process, so one thread at a time; a block may stand in another one.
-_ONE_AT_A_TIME = threading.RLock()
+_LOCK = threading.Lock()
+_inside = 0
+_outside: "warnings.catch_warnings[None] | None" = None
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop warnings inside the block.
+    """Drop warnings inside the block, in all threads: the first that comes silences them, the last that leaves ends it.
 
     Those of pydicom and highdicom concern values that do not follow the standard to the letter, as scanners write
     them. Whatever matters is checked by the caller.
     """
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    global _inside, _outside
+    with _LOCK:
+        if not _inside:
+            _outside = warnings.catch_warnings()
+            _outside.__enter__()
+            warnings.simplefilter("ignore")
+        _inside += 1
+    try:
         yield
+    finally:
+        with _LOCK:
+            _inside -= 1
+            if not _inside and _outside is not None:
+                _outside.__exit__(None, None, None)

@@ -52,6 +52,10 @@ class Diameters:
         return round(self.longest, _EQUAL), round(self.perpendicular, _EQUAL)
 
 
+_REACHES = (1, 1, 2, 4, 8, 1)
+"""How far apart in their order points are held against each other."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sections:
     """Every lesion in every slice, a section each, with bounds of its longest diameter.
@@ -127,15 +131,32 @@ def _hull(runs: Runs) -> FloatArray:
     left, right = 2 * np.minimum.reduceat(runs.first, begins), 2 * np.maximum.reduceat(runs.last, begins)
     sides = []
     for column, outwards in ((left, -1), (right, 1)):
-        corners = [(rows - 1, column), (rows, column + outwards), (rows + 1, column)]
-        points = sorted(set(zip(*(np.concatenate(axis).tolist() for axis in zip(*corners, strict=True)), strict=True)))
+        corners = np.concatenate([(rows - 1, column), (rows, column + outwards), (rows + 1, column)], axis=1).T
         chain: list[tuple[int, int]] = []
-        for point in points:
+        for point in map(tuple, _outermost(corners, outwards).tolist()):
             while len(chain) > 1 and outwards * _turn(chain[-2], chain[-1], point) >= 0:
                 chain.pop()
             chain.append(point)
         sides += chain
     return np.array(sorted(set(sides)), np.float64) / 2
+
+
+def _outermost(points: IntArray, outwards: int) -> IntArray:
+    """Those of ``(V, 2)`` points that may be corners of the hull on one side, by row.
+
+    Most are not: they lie on or within a line between two others, which is told of all at once.
+    """
+    points = points[np.lexsort((-outwards * points[:, 1], points[:, 0]))]
+    points = points[np.diff(points[:, 0], prepend=-2) != 0]  # the outermost of each row; rows are -1 or more
+    for reach in _REACHES:
+        if len(points) <= 2 * reach:
+            break
+        steps = points[reach:-reach] - points[: -2 * reach], points[2 * reach :] - points[reach:-reach]
+        bend = steps[0][:, 0] * steps[1][:, 1] - steps[0][:, 1] * steps[1][:, 0]
+        kept = np.ones(len(points), np.bool_)
+        kept[reach:-reach] = outwards * bend < 0
+        points = points[kept]
+    return points
 
 
 def _turn(one: tuple[int, int], two: tuple[int, int], three: tuple[int, int]) -> int:

@@ -287,7 +287,9 @@ def test_a_shuffled_series_becomes_one_volume_in_its_place_without_a_name(predic
 def test_two_studies_of_one_folder_and_a_nifti_beside_them_are_three_cases(predict, tmp_path: Path) -> None:
     volume = bright(np.stack([disc()] * 3, axis=-1))
     for uid in ("1.2.3", "1.2.4"):
-        write_series(tmp_path / "scans" / "P1", volume, [f"{uid[-1]}{k}.dcm" for k in range(3)], uid, StudyInstanceUID=f"{uid}.0")
+        write_series(
+            tmp_path / "scans" / "P1", volume, [f"{uid[-1]}{k}.dcm" for k in range(3)], uid, StudyInstanceUID=f"{uid}.0"
+        )
     save_nifti(tmp_path / "scans" / "P1" / "a.nii.gz", volume)
     assert predict(tmp_path / "scans").lines("scan") == ["3 cases (2 dicom, 1 nifti)"]
     assert report(tmp_path)["counts"]["done"] == 3
