@@ -12,7 +12,7 @@ from segtool.case_files import CaseFiles
 from segtool.errors import CaseError, UserError
 from segtool.job import Job
 from segtool.loading import load_case, load_reference
-from segtool.measurements import Measurements, measure, measure_slices
+from segtool.measurements import Measurements, measure
 from segtool.overlay import overlay_case
 from segtool.predict_options import PredictOptions, Progress
 from segtool.report import CaseResult, Scores, score, structures_of
@@ -20,7 +20,6 @@ from segtool.scores import with_soft
 from segtool.spec import ModelSpec
 
 _Scored = tuple[Mapping[str, Scores], Mapping[int, Mapping[str, Scores]]]
-_Measured = tuple[Mapping[str, Measurements], Mapping[int, Mapping[str, Measurements]]]
 
 
 class CaseFinisher:
@@ -88,7 +87,7 @@ class CaseFinisher:
             probabilities = job.probabilities if self._options.soft_metrics else None
             scores, slices = self._score(job.label_map, job.case.reference, probabilities)
             with job.timed("measure"):
-                measured, by_slice = self._measure(job.label_map)
+                measured = self._measure(job.label_map)
         except UserError as error:
             self._add(CaseResult(source.name, "failed", error=self._plain(str(error)), seconds=dict(job.seconds)))
             return
@@ -100,7 +99,6 @@ class CaseFinisher:
                 scores=scores,
                 slices=slices,
                 measurements=measured,
-                slice_measurements=by_slice,
                 notes=tuple(map(self._plain, job.case.notes)),
                 seconds=dict(job.seconds),
                 geometry=job.case.geometry.describe(),
@@ -118,11 +116,11 @@ class CaseFinisher:
             return scores, slices
         return with_soft(scores, slices, probabilities, reference.labels, self._spec)
 
-    def _measure(self, label_map: LabelMap) -> _Measured:
-        labels, geometry = label_map.labels, label_map.geometry
-        if geometry.kind == "stack":
-            return {}, measure_slices(labels, geometry, self._spec)
-        return measure(labels, geometry, self._spec), {}
+    def _measure(self, label_map: LabelMap) -> Mapping[str, Measurements]:
+        """Nothing of pictures: their sizes stand among the scores, and nobody knows their pixels in millimetres."""
+        if not label_map.geometry.is_physical:
+            return {}
+        return measure(label_map.labels, label_map.geometry, self._spec)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._options.output).as_posix()

@@ -29,6 +29,7 @@ _ENHANCED = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130", "6.2")
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_PICTURES = _ENHANCED | {_SECONDARY_CAPTURE, *(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "4", "128"))}
 
 _MAPS = {
     "ADC": "diffusion", "EADC": "diffusion", "EXPONENTIAL": "diffusion", "FA": "diffusion", "TRACEW": "diffusion",
@@ -57,6 +58,11 @@ def reference_format(file: FileFacts) -> str:
     """``dicom-seg`` or ``rtstruct``; empty for files that hold no reference."""
     found = REFERENCES.get(file.text("SOPClassUID"), "")
     return found or ("" if file.text("SOPClassUID") else _REFERENCE_MODALITIES.get(file.text("Modality"), ""))
+
+
+def is_cut(file: FileFacts) -> bool:
+    """True where a picture's header ends before it says how large the picture is."""
+    return file.size is None and file.text("SOPClassUID") in _PICTURES
 
 
 def sort_of(file: FileFacts) -> str:

@@ -12,16 +12,19 @@ from segtool.formats.dicom_facts import SeriesFacts
 from segtool.formats.dicom_index import HEADER_END, TAGS, FileFacts
 
 _PERSONAL: Wanted = {
+    0x0008_0012: ("InstanceCreationDate", b"DA"),
     0x0008_0020: ("StudyDate", b"DA"),
     0x0008_0021: ("SeriesDate", b"DA"),
     0x0008_0022: ("AcquisitionDate", b"DA"),
     0x0008_0023: ("ContentDate", b"DA"),
+    0x0008_002A: ("AcquisitionDateTime", b"DT"),
     0x0008_0050: ("AccessionNumber", b"SH"),
     0x0008_0080: ("InstitutionName", b"LO"),
     0x0008_0081: ("InstitutionAddress", b"ST"),
     0x0008_0090: ("ReferringPhysicianName", b"PN"),
     0x0008_1010: ("StationName", b"SH"),
     0x0008_1040: ("InstitutionalDepartmentName", b"LO"),
+    0x0008_1048: ("PhysiciansOfRecord", b"PN"),
     0x0008_1050: ("PerformingPhysicianName", b"PN"),
     0x0008_1060: ("NameOfPhysiciansReadingStudy", b"PN"),
     0x0008_1070: ("OperatorsName", b"PN"),
@@ -33,10 +36,17 @@ _PERSONAL: Wanted = {
     0x0010_1005: ("PatientBirthName", b"PN"),
     0x0010_1040: ("PatientAddress", b"LO"),
     0x0010_1060: ("PatientMotherBirthName", b"PN"),
+    0x0010_2154: ("PatientTelephoneNumbers", b"SH"),
+    0x0010_2297: ("ResponsiblePerson", b"PN"),
+    0x0018_1000: ("DeviceSerialNumber", b"LO"),
+    0x0020_000D: ("StudyInstanceUID", b"UI"),
+    0x0020_000E: ("SeriesInstanceUID", b"UI"),
     0x0020_0010: ("StudyID", b"SH"),
 }
 _PLACES = frozenset((b"LO", b"ST", b"SH"))
-_IDENTIFIERS = frozenset(("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID"))
+_IDENTIFIERS = frozenset(
+    ("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID", "PatientTelephoneNumbers", "DeviceSerialNumber")
+)
 _ACQUISITION: Wanted = {
     0x0008_0005: ("SpecificCharacterSet", b"CS"),
     0x0008_103E: ("SeriesDescription", b"LO"),
@@ -64,6 +74,10 @@ _CODECS = {
 _SEPARATORS = re.compile(r"[\s^=\\,;:/_.()-]+")
 _FEWEST_DIGITS, _FEWEST_LETTERS, _FEWEST_OF_PLACES = 4, 2, 4
 """Of a word that identifies anybody. There are names of two letters; the number 7 is nobody's own."""
+_FEWEST_OF_UIDS = 16
+"""Shorter ones are made by hand and tell nobody anything."""
+_DAY = 8
+"""Digits of a date and time that are the date."""
 _OF_NOBODY = frozenset({
     "am", "an", "and", "auf", "bei", "by", "center", "centre", "clinic", "clinics", "clinique", "das", "de", "dem",
     "den", "department", "der", "des", "di", "die", "dr", "du", "e.v.", "el", "et", "for", "foundation", "fuer",
@@ -161,12 +175,22 @@ class _Texts:
         words: set[str] = set()
         for keyword, kind in _PERSONAL.values():
             whole = self.text(keyword).casefold()
+            if kind == b"UI":
+                words |= {whole} if len(whole) >= _FEWEST_OF_UIDS else set()
+                continue
+            if kind == b"DT":
+                whole = whole[:_DAY]
             is_place = kind in _PLACES and keyword not in _IDENTIFIERS
             shortest = _FEWEST_OF_PLACES if is_place else _FEWEST_LETTERS
             for word in (whole, *_SEPARATORS.split(whole)):
                 if word not in _OF_NOBODY and len(word) >= (_FEWEST_DIGITS if word.isdecimal() else shortest):
                     words.add(word)
         return frozenset(words)
+
+
+def personal_words(path: Path) -> frozenset[str]:
+    """As :attr:`SeriesFacts.personal`, of any file of DICOM, and of a broken one as far as it goes."""
+    return _Texts(FileFacts(path, {})).personal()
 
 
 def _values(path: Path) -> Mapping[str, bytes]:

@@ -17,7 +17,7 @@ from segtool.formats.dicom_aside import (
 from segtool.formats.dicom_facts import DicomVolume, SeriesFacts
 from segtool.formats.dicom_index import FileFacts
 from segtool.formats.dicom_split import Part, by_place, untangled
-from segtool.formats.dicom_texts import series_facts
+from segtool.formats.dicom_texts import personal_words, series_facts
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,11 @@ def _label(stack: Part, stacks: Sequence[Part], part: Part) -> str:
 def _volume(files: Sequence[FileFacts], part: str, set_aside: str) -> DicomVolume:
     first = files[0]
     is_image = first.size is not None
-    facts = series_facts(first) if is_image else SeriesFacts(first.text("Modality"), first.texts("ImageType"))
+    facts = (
+        series_facts(first)
+        if is_image
+        else SeriesFacts(first.text("Modality"), first.texts("ImageType"), personal=personal_words(first.path))
+    )
     return DicomVolume(
         tuple(file.path for file in files),
         first.digest("StudyInstanceUID"),

@@ -147,7 +147,8 @@ def _archives_below(top: Path) -> tuple[list[Path], bool, list[Path]]:
             path = Path(folder, name)
             if name.startswith(".") or path.is_symlink():
                 continue
-            if archive_suffix(path):
+            # A pipe of that name would keep its reader waiting.
+            if archive_suffix(path) and path.is_file():
                 (done if _stem(path) in folders else archives).append(path)
             has_scans = has_scans or bool(suffix_of(path))
     return archives, has_scans, done

@@ -1,9 +1,9 @@
 """What cases are called: after their files, each name once, safe as a path on every system."""
 
+import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
-from segtool.formats.dicom_facts import DicomVolume
 from segtool.scan.found import Entry
 from segtool.scan.names import safe_part
 from segtool.scan.privacy import Privacy
@@ -20,11 +20,12 @@ Naming = tuple[Entry, str, tuple[str, ...]]
 def plain_name(entry: Entry, base: str, privacy: Privacy | None = None) -> str:
     """The name as the files have it: path below the input without suffix and channel.
 
-    In place of what tells a patient in the path of a DICOM series stands a digest of its study, the same in every run.
+    In place of what tells a patient in the path stands a digest, the same in every run: of its study where that is a
+    DICOM series, else of the file.
     """
     parts = [part for part in (*entry.folder.split("/"), base) if part]
-    if privacy is not None and entry.volume is not None:
-        parts = _without_patient(parts, entry.volume, privacy)
+    if privacy is not None:
+        parts = _without_patient(parts, entry, privacy)
     safe = [safe_part(part) for part in parts]
     if len(safe) > 1 and safe[0].casefold() == OVERLAYS:
         # That folder of the output holds the pictures of other cases.
@@ -32,24 +33,36 @@ def plain_name(entry: Entry, base: str, privacy: Privacy | None = None) -> str:
     if safe and safe[-1].casefold().endswith(PROBABILITIES):
         # `a_probabilities` in the output is the map of the case `a`.
         safe[-1] += "_"
-    if not safe and privacy is not None and privacy.is_personal(entry.root_name) and entry.volume is not None:
-        return _pseudonym(entry.volume)
+    if not safe and privacy is not None and privacy.is_personal(entry.root_name):
+        return _pseudonym(entry)
     return "/".join(safe) or safe_part(entry.root_name)
 
 
-def _without_patient(parts: Sequence[str], volume: DicomVolume, privacy: Privacy) -> list[str]:
+def _without_patient(parts: Sequence[str], entry: Entry, privacy: Privacy) -> list[str]:
     """``parts`` of a path; the first that tells the patient is the pseudonym, further ones are left out."""
     kept: list[str] = []
-    for part in parts:
-        if not privacy.is_personal(part):
+    for part, is_personal in zip(parts, privacy.personal_parts(parts), strict=True):
+        if not is_personal:
             kept.append(part)
-        elif (name := _pseudonym(volume)) not in kept:
+        elif (name := _pseudonym(entry)) not in kept:
             kept.append(name)
     return kept
 
 
-def _pseudonym(volume: DicomVolume) -> str:
-    return f"study-{volume.study[:8]}" if volume.study else volume.short_name
+def _pseudonym(entry: Entry) -> str:
+    volume = entry.volume
+    if volume is not None:
+        return f"study-{volume.study[:8]}" if volume.study else volume.short_name
+    # Converters call files after the patient. Whoever knows a name could tell it from its digest, so it is the bytes'.
+    try:
+        with entry.paths[0].open("rb") as file:
+            return f"case-{hashlib.sha256(file.read(_BEGINNING)).hexdigest()[:8]}"
+    except OSError:
+        return "case"  # reading the scan says what is wrong with it
+
+
+_BEGINNING = 2**20
+"""Bytes of a file that tell it from others."""
 
 
 def unique_names(cases: Sequence[Naming], privacy: Privacy | None = None) -> list[str]:

@@ -38,7 +38,7 @@ def scan(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanOpt
     """
     found = survey(inputs, spec, options)
     if not found.cases:
-        raise no_case(inputs, found.problems)
+        raise no_case(inputs, found.problems, privacy=found.privacy)
     return found
 
 
@@ -55,14 +55,14 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
     images = [entry for entry in entries if id(entry) not in aside]
     around = references_around(found)
     problems = list(found.problems)
-    privacy = _privacy(images, options)
+    privacy = None if options.identify else _privacy([*entries, *around], found.personal)
     usable = [entry for entry in images if entry.volume is None or not entry.volume.set_aside]
     layouts = Layouts(usable, names, spec, problems)
     studies = _studies(images, layouts, names, spec, options, privacy, has_options)
     drafts = [*_drafts([entry for entry in images if entry.volume is None], layouts, names, problems), *studies.drafts]
     problems += [*studies.problems, *_unmatched(names)]
     if not drafts and not studies.told:
-        raise no_case(inputs, problems, references)
+        raise no_case(inputs, problems, references, privacy)
     drafts.sort(key=lambda draft: natural_key(plain_name(draft.entry, draft.base)))
     if options.masks is None:
         paired = _pair_beside(drafts, references, around, names, problems)
@@ -84,11 +84,10 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
     return Scan(tuple(cases), tuple(problems), privacy or Privacy(), tuple(told))
 
 
-def _privacy(images: Iterable[Entry], options: ScanOptions) -> Privacy | None:
-    """What DICOM headers say of patients; None where all may be told."""
-    if options.identify:
-        return None
-    return Privacy(frozenset(chain.from_iterable(e.volume.facts.personal for e in images if e.volume is not None)))
+def _privacy(entries: Iterable[Entry], words: Iterable[str]) -> Privacy:
+    """What DICOM headers say of patients, those of entries beside other ``words``."""
+    known = (entry.personal if entry.volume is None else entry.volume.facts.personal for entry in entries)
+    return Privacy(chain(words, *known))
 
 
 def _studies(
@@ -121,12 +120,19 @@ def _check_patterns(spec: ModelSpec | None, options: ScanOptions) -> None:
             )
 
 
-def no_case(inputs: Sequence[Path], problems: Sequence[Problem], references: Sequence[Entry] = ()) -> UsageError:
+def no_case(
+    inputs: Sequence[Path],
+    problems: Sequence[Problem],
+    references: Sequence[Entry] = (),
+    privacy: Privacy | None = None,
+) -> UsageError:
     """The error of inputs that hold no case."""
     where = ", ".join(map(str, inputs[:3])) + (", ..." if len(inputs) > 3 else "")
+    plain = (privacy or Privacy()).plain
     if problems:
-        return UsageError(f"{where}: no case found. {problems[0].where}: {problems[0].problem}", problems[0].remedy)
-    what = f"only references such as {references[0].where}" if references else "no case"
+        problem = f"{problems[0].where}: {problems[0].problem}"
+        return UsageError(f"{where}: no case found. {plain(problem)}", plain(problems[0].remedy))
+    what = f"only references such as {plain(references[0].where)}" if references else "no case"
     return UsageError(
         f"{where}: {what} found",
         "Scans are not called _mask or _seg and lie outside labels/ and masks/.",

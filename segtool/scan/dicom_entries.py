@@ -10,9 +10,11 @@ from pathlib import Path
 
 from segtool.errors import UnreadableFileError
 from segtool.formats import suffix_of
+from segtool.formats.dicom_aside import is_cut
 from segtool.formats.dicom_elements import looks_like_dicom
 from segtool.formats.dicom_facts import DicomVolume
 from segtool.formats.dicom_index import FileFacts, read_facts
+from segtool.formats.dicom_texts import personal_words
 from segtool.formats.dicom_volumes import volumes_of
 from segtool.scan.found import Candidate, Entry, Problem
 from segtool.scan.names import natural_key
@@ -26,6 +28,8 @@ class DicomFound:
     problems: list[Problem] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     """Identities of files that are DICOM, be they copies of others."""
+    personal: set[str] = field(default_factory=set)
+    """What broken files still say of patients, as :attr:`segtool.formats.dicom_facts.SeriesFacts.personal`."""
 
 
 def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
@@ -35,11 +39,17 @@ def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
     facts = read_facts([file.path for file in files])
     by_path = {file.path: file for file in files}
     found.known = {file.identity for file, one in zip(files, facts, strict=True) if one}
-    broken = [file for file, one in zip(files, facts, strict=True) if not one and _may_be_broken(file.path)]
-    index = volumes_of(filter(None, facts))
+    series = {one.path: one.series for one in facts if one and is_cut(one)}
+    broken = [
+        file
+        for file, one in zip(files, facts, strict=True)
+        if file.path in series or (not one and _may_be_broken(file.path))
+    ]
+    index = volumes_of(one for one in facts if one and one.path not in series)
     for one, kind in index.references:
         found.entries.append(_reference(by_path[one.path], one, kind))
-    volumes, broken = _with_broken(index.volumes, broken, by_path)
+    found.personal.update(*(personal_words(file.path) for file in broken))
+    volumes, broken = _with_broken(index.volumes, broken, by_path, series)
     found.entries += _placed(volumes, by_path)
     found.problems += (
         Problem(str(file.path), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
@@ -72,11 +82,20 @@ def _begins_like_dicom(path: Path) -> bool:
 
 
 def _with_broken(
-    volumes: Sequence[DicomVolume], broken: Sequence[Candidate], by_path: Mapping[Path, Candidate]
+    volumes: Sequence[DicomVolume],
+    broken: Sequence[Candidate],
+    by_path: Mapping[Path, Candidate],
+    series: Mapping[Path, str],
 ) -> tuple[list[DicomVolume], list[Candidate]]:
-    """Gives slices without a readable header to the only scan of their folder.
+    """Gives slices without a readable header to the only scan of their folder, or of their series.
 
     Without such a slice the scan would be shorter and nobody would know. Reading the volume says what is wrong with it.
+
+    Args:
+        volumes: What whole headers make up.
+        broken: The slices.
+        by_path: All files.
+        series: Digests, of those slices whose headers get so far.
     """
     volumes = list(volumes)
     left: list[Candidate] = []
@@ -89,6 +108,8 @@ def _with_broken(
                 scans[folder].add(number)
     for file in broken:
         numbers = scans[file.directory]
+        own = {number for number in numbers if volumes[number].series == series.get(file.path)}
+        numbers = own or numbers
         if len(numbers) == 1 and _begins_like_dicom(file.path):
             (number,) = numbers
             volumes[number] = replace(volumes[number], paths=(*volumes[number].paths, file.path))
@@ -131,7 +152,10 @@ def _meeting(folders: Collection[str]) -> str:
 def _reference(file: Candidate, facts: FileFacts, kind: str) -> Entry:
     suffix = suffix_of(file.path)
     stem = file.path.name[: -len(suffix)] if suffix else file.path.name
-    return Entry(file.root, file.folder, stem, suffix, kind, (file.path,), None, referenced_series(facts.path))
+    personal = personal_words(facts.path)
+    return Entry(
+        file.root, file.folder, stem, suffix, kind, (file.path,), None, referenced_series(facts.path), personal
+    )
 
 
 def referenced_series(path: Path) -> frozenset[str]:

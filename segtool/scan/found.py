@@ -83,6 +83,7 @@ class Entry:
         volume: What is known of a DICOM series; None for other kinds of file.
         referenced_series: Of a DICOM file that is a reference (``dicom-seg``, ``rtstruct``): digests of the
             SeriesInstanceUIDs that it was drawn on, as :attr:`DicomVolume.series`.
+        personal: Of such a file: what its header says of the patient, as ``SeriesFacts.personal``.
     """
 
     root: str
@@ -93,6 +94,7 @@ class Entry:
     paths: tuple[Path, ...]
     volume: DicomVolume | None = None
     referenced_series: frozenset[str] = frozenset()
+    personal: frozenset[str] = frozenset()
 
     @property
     def root_name(self) -> str:

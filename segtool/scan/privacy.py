@@ -5,16 +5,13 @@ calls so is told from the rest of a path, and does not leave it.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+
+from segtool.scan.spellings import folded, patterns
 
 HIDDEN = "***"
 """Stands for what is hidden in a message."""
-
-_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
-_ALWAYS = 6
-"""Words of so many characters are found inside others too: ``DOEJOHN1961`` holds no separators."""
-
 
 _COMMON = frozenset(
     ("anon", "anonymous", "anonymized", "anonymised", "brain", "head", "mr", "mri",
@@ -42,29 +39,40 @@ class Privacy:
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
         words = sorted(self._words - _COMMON, key=len, reverse=True)
-        pieces = [piece for word in words if (piece := _loose(word))]
-        if not pieces:
-            return None
-        inside = [_loose(word) for word in words if sum(map(str.isalnum, word)) >= _ALWAYS]
-        whole = rf"(?<![^\W_])(?:{'|'.join(pieces)})(?![^\W_])"
-        return re.compile("|".join([*inside, whole]), re.IGNORECASE)
+        spellings = list(dict.fromkeys(pattern for word in words for pattern in patterns(word)))
+        return re.compile("|".join(spellings)) if spellings else None
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the text tells what it must not."""
+        if self._pattern is None:
+            return
+        plain, places = folded(text)
+        for match in self._pattern.finditer(plain):
+            if match.start() < match.end():
+                # With the accents that follow the last letter.
+                yield places[match.start()], places[match.end()]
 
     def is_personal(self, part: str) -> bool:
         """True where a part of a path holds a word that must not be told."""
-        return self._pattern is not None and self._pattern.search(part) is not None
+        return any(self._spans(part))
+
+    def personal_parts(self, parts: Sequence[str]) -> list[bool]:
+        """Which parts of a path tell it, be it together: ``2019/12/31``."""
+        spans = list(self._spans("/".join(parts)))
+        found, start = [], 0
+        for part in parts:
+            end = start + len(part)
+            found.append(any(first < end and start < last for first, last in spans))
+            start = end + 1
+        return found
 
     def plain(self, text: str) -> str:
         """A message without what must not be told, and with paths as the user knows them."""
         # A folder's path may begin another's.
         for hidden, shown in sorted(self._shown.items(), key=lambda pair: len(pair[0]), reverse=True):
             text = text.replace(hidden, shown)
-        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
-
-
-def _loose(word: str) -> str:
-    """A pattern of the word with whatever separators: ``doe^john`` is met as ``DOE_JOHN``, a day as ``1961-02-03``."""
-    match = _DATE.fullmatch(word)
-    if match is not None:
-        return r"[-_. ]?".join(match.groups())
-    parts = [re.escape(part) for part in re.split(r"[\W_]+", word) if part]
-    return r"[\W_]*".join(parts)
+        pieces, end = [], 0
+        for first, last in self._spans(text):
+            pieces += [text[end:first], HIDDEN]
+            end = last
+        return "".join((*pieces, text[end:]))

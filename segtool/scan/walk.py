@@ -9,6 +9,7 @@ from pathlib import Path
 from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
 from segtool.scan.found import Candidate, Entry, Problem
+from segtool.scan.privacy import Privacy
 
 _LOOKED_FOR = f"Looked for {' '.join(SUFFIXES)} and DICOM files under any other name."
 DIRECTORY = "DICOMDIR"
@@ -34,6 +35,8 @@ class Found:
     problems: list[Problem] = field(default_factory=list)
     file_folders: list[Path] = field(default_factory=list)
     """Folders of the inputs that are files."""
+    personal: set[str] = field(default_factory=set)
+    """What broken DICOM files still say of patients."""
 
 
 def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
@@ -101,13 +104,14 @@ def _put_together(listings: Sequence[_Listing], file_folders: list[Path]) -> Fou
 
         dicom = dicom_entries(candidates)
         entries += dicom.entries
-        problems, known = dicom.problems, dicom.known
+        problems, known, found.personal = dicom.problems, dicom.known, dicom.personal
     for listing in listings:
         found.problems += listing.problems
         if not listing.entries and not any(file.identity in known for file in listing.candidates):
             shown = {str(file.path) for file in listing.candidates}
             own = [*listing.problems, *(problem for problem in problems if problem.where in shown)]
-            reason = f" ({own[0].where}: {own[0].problem})" if own else ""
+            hidden = Privacy(found.personal)
+            reason = hidden.plain(f" ({own[0].where}: {own[0].problem})") if own else ""
             raise UsageError(f"{listing.where}: nothing that segtool can read{reason}", _LOOKED_FOR)
     found.problems += problems
     once: dict[str, Entry] = {}
@@ -157,8 +161,12 @@ _LINKS = {
 
 def _is_our_report(path: str) -> bool:
     """True where segtool wrote the report, and not another program that calls its report alike."""
+    report = Path(path)
     try:
-        with Path(path).open("rb") as file:
+        # A pipe would keep its reader waiting.
+        if not report.is_file():
+            return False
+        with report.open("rb") as file:
             return _OUR_REPORT in file.read(200)
     except OSError:
         return False
