@@ -69,7 +69,8 @@ class CaseFiles:
         Raises:
             CaseError: No kind of result that was asked for can be read, or it is no result.
         """
-        for name, path in self.targets(source).items():
+        # DICOM results last: they have no slices that reading made up, and fractional ones no labels.
+        for name, path in sorted(self.targets(source).items(), key=lambda target: target[0] in _READ_BACK):
             kind = _READ_BACK.get(name) or SUFFIXES.get(suffix_of(path), "")
             if path.is_file() and kind and (name in _READ_BACK or kind != "dicom"):
                 return self._on_grid(source, kind, path)
@@ -84,8 +85,8 @@ class CaseFiles:
         grid = get_format(source.first.format).describe(source.first).geometry
         labels = read_labels_on(written, grid)
         assert labels is not None
-        # What was repaired lies on another grid than its images, so not strictly.
-        return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=False)[0]
+        # What was repaired lies on another grid than its images, so not strictly, and a corrected tilt made it larger.
+        return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=False, is_part=True)[0]
 
     def write(self, job: Job) -> tuple[Path, ...]:
         """Write all files of a finished case; its label maps last, because they say that the case is finished.

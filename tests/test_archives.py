@@ -1,6 +1,7 @@
 """Archives as inputs: what comes out of them, and what is refused."""
 
 import io
+import os
 import shutil
 import stat
 import tarfile
@@ -120,6 +121,14 @@ def test_a_broken_archive_below_a_folder_is_a_problem_and_the_others_are_work(tm
         assert len(scan(work.inputs).cases) == 1
         assert ["P2.zip" in problem.where for problem in work.problems] == [True]
         assert work.problems[0].loses_case
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders")
+def test_a_pipe_called_like_an_archive_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    os.mkfifo(tmp_path / "x.zip")
+    with unpacked([tmp_path]) as work:
+        assert work.inputs == (tmp_path,)
 
 
 def refused(path: Path, match: str) -> None:

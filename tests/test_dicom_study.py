@@ -10,8 +10,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import write_series
+from dicom_series import saved, write_series
 from hospital import Study, write_study
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 from shell import Answer, segtool
 from tiny import T1CE, volume_spec, write_model
 
@@ -114,6 +115,41 @@ def test_nothing_that_identifies_the_patient_leaves_the_headers(predict, study: 
     for text in (answer.out, answer.err, names, reports):
         assert told(study.personal, text) == []
     assert "study-" in names
+
+
+def test_other_kinds_of_files_of_the_patient_do_not_bear_the_name_either(predict, tmp_path: Path) -> None:
+    write_series(tmp_path / "in" / "GEHEIM", np.ones((8, 8, 2), np.int16), ["a", "b"])
+    for name in ("GEHEIM_GERDA.nii.gz", "Gerda_bad.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 2), np.int16), np.eye(4)), tmp_path / "in" / name)
+    (tmp_path / "in" / "Gerda_bad.nii.gz").write_bytes(b"no image")
+    answer = predict(tmp_path / "in")
+    names = [case["name"] for case in json.loads((tmp_path / "out" / "report.json").read_text())["cases"]]
+    assert told(["Geheim", "Gerda"], answer.out + answer.err + " ".join(names)) == []
+    assert sum(name.startswith("case-") for name in names) == 2
+
+
+@pytest.mark.parametrize("kind", ["report", "segmentation", "cut"])
+def test_files_without_pixels_name_the_patient_too(
+    predict, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "in" / "Geheim Gerda"
+    write_series(folder, np.ones((8, 8, 1), np.int16), ["19610203"])
+    path = folder / "19610203"
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:520])
+    else:
+        dataset = pydicom.dcmread(path)
+        dataset.SOPClassUID, dataset.Modality = {
+            "report": (ComprehensiveSRStorage, "SR"),
+            "segmentation": (SegmentationStorage, "SEG"),
+        }[kind]
+        for keyword in ("Rows", "Columns", "PixelData"):
+            delattr(dataset, keyword)
+        saved(path, dataset)
+    answers = predict(tmp_path / "in"), segtool(capsys, "inspect", tmp_path / "in")
+    for answer in answers:
+        assert answer.code != 0
+        assert told(["Geheim", "Gerda", "19610203"], answer.out + answer.err) == []
 
 
 def test_the_name_of_a_case_is_the_same_in_every_run(predict, study: Study, tmp_path: Path) -> None:

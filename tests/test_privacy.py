@@ -30,6 +30,38 @@ def test_a_part_of_a_path_that_tells_the_patient_is_found(part: str) -> None:
     assert Privacy(WORDS).is_personal(part)
 
 
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("müller^jörg", ["MUELLER", "muller-jorg", "Müller", "Mu\u0308ller", "JörgMüller", "MUELLER_2"]),
+        ("mueller^joerg", ["Müller", "muller", "JÖRG_MÜLLER"]),
+        ("weiß", ["WEISS", "Weiß"]),
+        ("søren", ["soren", "SOEREN", "Søren"]),
+        ("van der berg^jan", ["vanDerBerg", "VANDERBERG2", "JanBerg"]),
+        ("wu^bo", ["WuBo", "BoWu", "wu_bo"]),
+        ("yamada^tarou=山田^太郎=やまだ^たろう", ["山田太郎", "太郎_山田", "x山田x", "TarouYamada"]),
+        ("19610203", ["03.02.1961", "3.2.1961", "02-03-1961", "03-FEB-1961", "1961_02_03T1", "610203"]),
+        ("1.2.840.99.20191231.5555", ["1.2.840.99.20191231.5555", "1.2.840.99.20191231.5555.3.dcm"]),
+    ],
+)
+def test_one_name_has_several_spellings(word: str, parts: list[str]) -> None:
+    assert [part for part in parts if not Privacy([word]).is_personal(part)] == []
+
+
+@pytest.mark.parametrize("part", ["1961", "1.2.840.99", "mullion", "mule", "bow", "1961-03-04", "99610203", "山"])
+def test_what_only_resembles_them_is_left_alone(part: str) -> None:
+    words = ("müller^jörg", "wu^bo", "山田^太郎", "19610203", "1.2.840.99.20191231.5555")
+    assert not Privacy(words).is_personal(part)
+
+
+def test_accents_that_follow_their_letters_are_hidden_with_them() -> None:
+    assert Privacy(["müller^jörg"]).plain("/in/Jo\u0308rg_Mu\u0308ller/IM1: gone") == "/in/***/IM1: gone"
+
+
+def test_a_day_over_three_folders_is_a_day() -> None:
+    assert plain_name(entry("2019/12/31"), "T1", Privacy(["20191231"])) == "study-abababab/T1"
+
+
 @pytest.mark.parametrize("part", ["doer", "johnson", "id778", "19610204", "a12", "t1", "series_3", ""])
 def test_other_parts_are_left_alone(part: str) -> None:
     assert not Privacy(WORDS).is_personal(part)

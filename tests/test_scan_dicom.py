@@ -153,6 +153,31 @@ def test_a_slice_without_a_header_stays_with_the_only_scan_of_its_folder(tmp_pat
     assert "copy it again" in problem.remedy
 
 
+@pytest.mark.parametrize("bytes_kept", [420, 480, 500])
+def test_a_slice_cut_before_its_size_is_missed_at_the_end_of_a_scan_too(tmp_path: Path, bytes_kept: int) -> None:
+    paths = write_slices(tmp_path / "P1", at(0, 3, 6))
+    paths[2].write_bytes(paths[2].read_bytes()[:bytes_kept])
+    assert scans(tmp_path) == {"P1": 3}
+
+
+def test_a_cut_slice_stays_with_its_series_where_a_folder_has_several(tmp_path: Path) -> None:
+    paths = write_slices(tmp_path / "P1", at(0, 3, 6))
+    write_slices(tmp_path / "P1", at(0, 3), ["x1", "x2"], SeriesInstanceUID="1.2.8")
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(content[: content.index(b"1.2.7", 400) + 40])
+    assert sorted(len(entry.paths) for entry in found(tmp_path).entries) == [2, 3]
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000), b"disk full"])
+def test_a_file_called_like_the_slices_beside_it_should_have_been_one(tmp_path: Path, content: bytes) -> None:
+    paths = write_slices(tmp_path / "P1", at(0, 3, 6))
+    paths[2].write_bytes(content)
+    (tmp_path / "P1" / "DONE").touch()
+    (problem,) = found(tmp_path).problems
+    assert problem.where == str(paths[2])
+    assert problem.loses_case
+
+
 def reference(folder: Path, kind: str, **tags: object) -> Path:
     """A file of a segmentation, which refers to the series 1.2.7."""
     dataset = pydicom.Dataset()

@@ -146,7 +146,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
     is_placed = position is not None and directions is not None
     if (is_placed and spacing is None) or min(spacing or (1.0,)) <= 0:
         raise UnreadableFileError(f"{path}: no PixelSpacing above 0", CONVERT)
-    thickness = tags.numbers("SpacingBetweenSlices", 1) or tags.numbers("SliceThickness", 1)
+    thicknesses = (tags.numbers(keyword, 1) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
     slope, intercept = tags.numbers("RescaleSlope", 1), tags.numbers("RescaleIntercept", 1)
     is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
     frame = tags.words("FrameOfReferenceUID")
@@ -157,7 +157,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
         row=directions and directions[:3],
         column=directions and directions[3:],
         spacing=spacing or (1.0, 1.0),
-        thickness=abs(thickness[0]) if thickness and thickness[0] else 1.0,
+        thickness=next((abs(mm[0]) for mm in thicknesses if mm and mm[0]), 1.0),
         rescale=(slope[0] if slope else 1.0, intercept[0] if intercept else 0.0),
         # Raises for a number of bits that no integer has.
         dtype=np.dtype(f"{'' if signed else 'u'}int{tags.integer('BitsAllocated')}").name,

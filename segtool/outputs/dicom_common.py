@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.multival import MultiValue
 
 from segtool.atomic import atomic_path
 from segtool.errors import MissingDependencyError, OutputError
@@ -174,7 +175,8 @@ def _make_presentable(first: Dataset) -> None:
     first.decode()
     for keyword in _PERSONAL:
         if dictionary_VR(keyword) == "PN" and first.get(keyword):
-            setattr(first, keyword, str(first[keyword].value))
+            value = first[keyword].value
+            setattr(first, keyword, str(value[0] if isinstance(value, MultiValue) else value))
     for keyword, valid in _VALID.items():
         if first.get(keyword) and not valid.fullmatch(str(first[keyword].value)):
             setattr(first, keyword, "")
@@ -195,14 +197,15 @@ def _blank(first: Dataset) -> None:
 
 
 def _share_a_frame_of_reference(images: Sequence[Dataset]) -> None:
-    """Give images that name no frame of reference one that follows from their series.
+    """Give all images the first frame of reference that one of them names, or one that follows from their series.
 
-    The objects must name one, and images of one series share their coordinates.
+    The objects must name one, and images of one series share their coordinates: where they name several, reading was
+    told to take them as one.
     """
-    if not images[0].get("FrameOfReferenceUID"):
-        uid = derived_uid("frame of reference", images[0].SeriesInstanceUID)
-        for image in images:
-            image.FrameOfReferenceUID = uid
+    named = (image.get("FrameOfReferenceUID") for image in images)
+    uid = next(filter(None, named), None) or derived_uid("frame of reference", images[0].SeriesInstanceUID)
+    for image in images:
+        image.FrameOfReferenceUID = uid
 
 
 def patient_and_study(source: SourceSeries) -> Dataset:

@@ -178,17 +178,24 @@ def _segmentation(
 
 def _put_shares(dataset: Dataset, frames: AnyArray, images: Sequence[Dataset]) -> None:
     """Write ``frames`` ``(segments, N, rows, columns)`` in the order in which the object has their places."""
-    index_of = {image.SOPInstanceUID: index for index, image in enumerate(images)}
+    # Careless tools give all slices one UID: the position tells them apart.
+    index_of = {(image.SOPInstanceUID, _position(image)): index for index, image in enumerate(images)}
     shared = dataset.SharedFunctionalGroupsSequence[0]
     parts = []
     for item in dataset.PerFrameFunctionalGroupsSequence:
         of_segment = shared if "SegmentIdentificationSequence" in shared else item
         number = of_segment.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         image = item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-        parts.append(frames[number - 1, index_of[image]].tobytes())
+        places = item.get("PlanePositionSequence") or shared.get("PlanePositionSequence") or [Dataset()]
+        parts.append(frames[number - 1, index_of[image, _position(places[0])]].tobytes())
     content = b"".join(parts)
     dataset.PixelData = content + b"\0" * (len(content) % 2)
     dataset.SegmentsOverlap = "UNDEFINED"
+
+
+def _position(image: Dataset) -> tuple[float, ...]:
+    """Millimetres; none of a picture."""
+    return tuple(map(float, image.get("ImagePositionPatient") or ()))
 
 
 def _described(label: LabelSpec, number: int, source: SourceSeries, result: Result) -> Any:  # noqa: ANN401 - likewise

@@ -37,7 +37,7 @@ from segtool.outputs.dicom_common import (
 from segtool.spec import Code, ModelSpec
 from segtool.version import __version__
 
-_SERIES_NUMBER = 9003
+_SERIES_NUMBER = 9002
 _STUDY = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management, retired; the standard says so of RT Referenced Study Sequence."""
 _CONTOUR_DATA = Tag("ContourData")
@@ -259,7 +259,9 @@ def _contours(
 
 def _axes(image: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Centre of the first pixel, and the steps to the next column and the next row ``(2, 3)``; mm, LPS."""
-    across, down = np.array(image.ImageOrientationPatient, np.float64).reshape(2, 3)
+    directions = np.array(image.ImageOrientationPatient, np.float64).reshape(2, 3)
+    # Rounded ones are not quite of length 1, and the grid of the labels has them so.
+    across, down = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     between_rows, between_columns = (float(mm) for mm in image.PixelSpacing)
     first = np.array(image.ImagePositionPatient, np.float64)
     return first, np.stack([across * between_columns, down * between_rows])

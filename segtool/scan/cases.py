@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from segtool.case import UNNAMED, CaseSource, Source
@@ -84,10 +83,11 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
     return Scan(tuple(cases), tuple(problems), privacy or Privacy(), tuple(told))
 
 
-def _privacy(entries: Iterable[Entry], words: Iterable[str]) -> Privacy:
-    """What DICOM headers say of patients, those of entries beside other ``words``."""
+def _privacy(entries: Iterable[Entry], words: Iterable[str]) -> Privacy | None:
+    """What DICOM headers say of patients, those of entries beside other ``words``; None where they say nothing."""
     known = (entry.personal if entry.volume is None else entry.volume.facts.personal for entry in entries)
-    return Privacy(chain(words, *known))
+    personal = set(words).union(*known)
+    return Privacy(personal) if personal else None
 
 
 def _studies(

@@ -2,6 +2,7 @@
 
 import filecmp
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from segtool.formats.dicom_texts import personal_words
 from segtool.formats.dicom_volumes import volumes_of
 from segtool.scan.found import Candidate, Entry, Problem
 from segtool.scan.names import natural_key
+
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass
@@ -40,10 +43,11 @@ def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
     by_path = {file.path: file for file in files}
     found.known = {file.identity for file, one in zip(files, facts, strict=True) if one}
     series = {one.path: one.series for one in facts if one and is_cut(one)}
+    shapes = {_shape(file) for file, one in zip(files, facts, strict=True) if one}
     broken = [
         file
         for file, one in zip(files, facts, strict=True)
-        if file.path in series or (not one and _may_be_broken(file.path))
+        if file.path in series or (not one and (_shape(file) in shapes or _may_be_broken(file.path)))
     ]
     index = volumes_of(one for one in facts if one and one.path not in series)
     for one, kind in index.references:
@@ -67,6 +71,11 @@ def _in_natural_order(files: Iterable[Candidate]) -> list[Candidate]:
         for folder in sorted(by_folder, key=natural_key)
         for file in sorted(by_folder[folder], key=lambda one: natural_key(one.path.name))
     ]
+
+
+def _shape(file: Candidate) -> tuple[str, str]:
+    """Folder and name but for its numbers: an empty file among slices was one of them if it is called like them."""
+    return file.directory, _NUMBER.sub("0", file.path.name)
 
 
 def _may_be_broken(path: Path) -> bool:

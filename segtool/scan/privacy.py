@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from segtool.scan.spellings import folded, patterns
+from segtool.scan.spellings import any_of, folded, patterns
 
 HIDDEN = "***"
 """Stands for what is hidden in a message."""
@@ -40,7 +40,7 @@ class Privacy:
     def _pattern(self) -> re.Pattern[str] | None:
         words = sorted(self._words - _COMMON, key=len, reverse=True)
         spellings = list(dict.fromkeys(pattern for word in words for pattern in patterns(word)))
-        return re.compile("|".join(spellings)) if spellings else None
+        return re.compile(any_of(spellings)) if spellings else None
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where the text tells what it must not."""

@@ -5,7 +5,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
 """What Unicode does not take apart."""
@@ -51,16 +51,33 @@ def patterns(word: str) -> Iterator[str]:
         yield from _patterns(name)
 
 
+def any_of(found: Iterable[str], depth: int = 4) -> str:
+    """A pattern that matches where one of ``found`` does, the first of those that fit.
+
+    Those that begin alike are tried together: a tree has thousands of patients, and each place of a text is looked at.
+    """
+    groups: dict[str, list[str]] = {}
+    for pattern in found:
+        match = _BEGINNING.match(pattern) if depth else None
+        head = match[0] if match else ""
+        groups.setdefault(head, []).append(pattern[len(head) :])
+    return "|".join(f"{head}(?:{any_of(rest, depth - 1)})" if head else "|".join(rest) for head, rest in groups.items())
+
+
+_BEGINNING = re.compile(r"\(\?<![^()]*\)|[^\W_](?![?*+{])")
+"""What must not precede, or a letter or digit that must be there."""
+
+
 def _names(word: str) -> Iterator[str]:
     """A name in each of its scripts, and its parts, in the orders in which they are written together."""
     yield word
     for group in word.replace("\\", "=").split("="):
         family, given = [*(part.strip() for part in group.split("^")), ""][:2]
-        names = [name for name in (group, family, given) if len(name) > 1]
+        yield group
         if family and given:
             first, last = given.split()[0], family.split()[-1]
-            names += [f"{given}^{family}", f"{first}^{last}", f"{last}^{first}"]
-        yield from names
+            yield from (f"{given}^{family}", f"{first}^{last}", f"{last}^{first}")
+        yield from (name for name in (family, given) if len(name) > 1)
 
 
 def _patterns(word: str) -> Iterator[str]:
@@ -92,8 +109,18 @@ def _days(year: str, short_year: str, month: str, day: str) -> Iterator[str]:
     if not ("01" <= month <= "12" and "01" <= day <= "31"):
         return
     yield _BETWEEN.join((year, month, day))
-    day_, month_ = (rf"0?{number[1]}" if number[0] == "0" else number for number in (day, month))
+    days, months = (dict.fromkeys((number, number.removeprefix("0"))) for number in (day, month))
     name = rf"{_MONTHS[int(month) - 1]}[^\W\d_]*"
-    for order in ((day_, month_, year), (month_, day_, year), (day_, name, year), (year, name, day_)):
+    orders = (
+        *((one, _maybe_zero(month), year) for one in days),
+        *((one, _maybe_zero(day), year) for one in months),
+        *((one, name, year) for one in days),
+        (year, name, _maybe_zero(day)),
+    )
+    for order in orders:
         yield rf"(?<!\d){_BETWEEN.join(order)}(?!\d)"
     yield rf"(?<!\d){short_year}{month}{day}(?!\d)"
+
+
+def _maybe_zero(number: str) -> str:
+    return f"0?{number[1]}" if number[0] == "0" else number

@@ -102,7 +102,12 @@ def test_slice_thickness_does_not_override_positions(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "thickness_mm"),
-    [({"SpacingBetweenSlices": 6, "SliceThickness": 5}, 6), ({"SliceThickness": 5}, 5), ({}, 1)],
+    [
+        ({"SpacingBetweenSlices": 6, "SliceThickness": 5}, 6),
+        ({"SpacingBetweenSlices": 0, "SliceThickness": 5}, 5),
+        ({"SliceThickness": 5}, 5),
+        ({}, 1),
+    ],
 )
 def test_a_single_slice_takes_its_thickness_from_the_header(tmp_path, changes, thickness_mm):
     assert both(stack(tmp_path, (7,), **changes)).geometry.spacing_mm == (0.5, 2, thickness_mm)

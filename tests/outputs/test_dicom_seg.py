@@ -13,7 +13,7 @@ from tiny import spec_of
 
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
-from segtool.formats import get_format
+from segtool.formats import get_format, read_labels_on
 from segtool.formats.dicom_quiet import quiet
 from segtool.outputs import Result, get_output
 from segtool.spec import Code, LabelCode, LabelSpec
@@ -156,6 +156,15 @@ def test_probabilities_are_written_in_255ths(tmp_path: Path) -> None:
     assert np.count_nonzero(read.array[..., 0] > 0.5) == 3
 
 
+def test_probabilities_lie_in_their_slices_where_careless_tools_gave_all_one_uid(tmp_path: Path) -> None:
+    result = result_of(tmp_path / "in", grid(), (NCR, ED), SOPInstanceUID="1.2.7.1")
+    labels = result.label_map.labels
+    shares = np.stack([labels == 1, labels == 2]).astype(np.float32)
+    written(tmp_path / "a.seg.dcm", replace(result, probabilities=shares))
+    read = read_labels_on(Source("dicom-seg", (tmp_path / "a.seg.dcm",)), result.label_map.geometry)
+    np.testing.assert_array_equal(read.labels, labels)
+
+
 def test_equal_input_gives_equal_bytes_and_another_finding_another_object(tmp_path: Path) -> None:
     result = result_of(tmp_path / "in", grid())
     one, two = (written(tmp_path / name, result) for name in ("1.dcm", "2.dcm"))
@@ -194,6 +203,26 @@ def test_headers_that_break_the_standard_still_make_a_valid_file(tmp_path: Path)
     assert (str(seg.PatientName), seg.SpecificCharacterSet) == ("Müller^Jörg", "ISO_IR 192")
     assert (seg.PatientSex, seg.StudyDate) == ("", "")
     assert seg.FrameOfReferenceUID.startswith("2.25.")
+
+
+@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("frame", [None, "1.2.10"])
+@pytest.mark.parametrize("kind", ["dicom-seg", "dicom-labelmap", "rtstruct"])
+def test_images_of_one_series_share_a_frame_of_reference(
+    tmp_path: Path, kind: str, frame: str | None, place: int
+) -> None:
+    result = result_of(tmp_path / "in", grid())
+    odd = pydicom.dcmread(result.source.paths[place])
+    odd.FrameOfReferenceUID = frame
+    odd.save_as(result.source.paths[place])
+    lenient = replace(result, source=replace(result.source, lenient=True))
+    first = frame if frame and place == 0 else "1.2.9"
+    assert written(tmp_path / "a.dcm", lenient, kind).FrameOfReferenceUID == first
+
+
+def test_of_several_patient_names_the_first_is_taken(tmp_path: Path) -> None:
+    result = result_of(tmp_path / "in", grid(), PatientName=["Geheim^Gerda", "Geheim^G"])
+    assert written(tmp_path / "a.dcm", result).PatientName == "Geheim^Gerda"
 
 
 @pytest.mark.parametrize("kind", ["dicom-seg", "dicom-labelmap"])

@@ -7,7 +7,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
-from dicom_series import write_series
+from dicom_series import write_series, write_volume
 from PIL import Image
 from shell import segtool
 from tiny import bright_spec, disc, write_model, write_pictures
@@ -16,6 +16,7 @@ from segtool.outputs import OUTPUTS, get_output
 from segtool.pipeline import predict_folder
 from segtool.predict_options import PredictOptions
 from segtool.report import Report
+from segtool.scan.found import ScanOptions
 
 AFFINE = np.array([[0, 0, 2.0, 5], [-1.0, 0, 0, 6], [0, 1.0, 0, 7], [0, 0, 0, 1]])
 
@@ -126,6 +127,30 @@ def test_continue_reads_dicom_results_back(model: Path, tmp_path: Path, kind: st
     again = run(model, tmp_path / "in", tmp_path / "out", kind, resume=True)
     assert again.counts["skipped"] == 1
     assert again.cases[0].scores == first.cases[0].scores
+
+
+def test_continue_reads_whole_label_maps_rather_than_dicom_results(model: Path, tmp_path: Path) -> None:
+    data = np.full((32, 32, 9), 30, np.int16)
+    data[10:20, 12:18] = 200
+    write_volume(tmp_path / "in", data, np.diag([-1.0, -1, 3, 1]), steps=[0, 1, 2, 3, 5, 6, 7, 8, 9])
+    scan = ScanOptions(lenient=True)
+    run(model, tmp_path / "in", tmp_path / "masks", "nifti", scan=scan)
+    scan = ScanOptions(lenient=True, masks=tmp_path / "masks")
+    first, again = (
+        run(model, tmp_path / "in", tmp_path / "out", "dicom-seg", "nifti", scan=scan, resume=True) for _ in range(2)
+    )
+    assert [report.cases[0].status for report in (first, again)] == ["done", "skipped"]
+    assert again.cases[0].scores["tumour"].dice == first.cases[0].scores["tumour"].dice == 1
+
+
+def test_continue_reads_a_seg_of_a_corrected_tilt_back(model: Path, tmp_path: Path) -> None:
+    data = np.full((32, 32, 4), 30, np.int16)
+    data[10:20, 12:18, 1:3] = 200
+    tilted = np.array([[-1, 0, 0, 5], [0, -1, -0.5, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    write_volume(tmp_path / "in", data, tilted)
+    options = {"scan": ScanOptions(lenient=True), "resume": True}
+    assert run(model, tmp_path / "in", tmp_path / "out", "dicom-seg", **options).counts["done"] == 1
+    assert run(model, tmp_path / "in", tmp_path / "out", "dicom-seg", **options).counts["skipped"] == 1
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are(

@@ -58,6 +58,20 @@ def test_it_comes_back_voxel_for_voxel(tmp_path, plane, direction):
     assert back.notes == ()
 
 
+def test_it_comes_back_from_directions_that_are_not_quite_of_length_1(tmp_path):
+    affine, columns = np.diag([-1.0, -1, 3, 1]), 200
+    paths = write_volume(
+        tmp_path / "scan", np.zeros((columns, 3, 2), np.int16), affine, ImageOrientationPatient=[1.006, 0, 0, 0, 1, 0]
+    )
+    source = Source("dicom", tuple(paths))
+    geometry, labels = get_format("dicom").read_image(source).geometry, np.zeros((columns, 3, 2), np.uint8)
+    labels[-10:, 1] = 1
+    spec = spec_of("t1").model_copy(update={"labels": LABELS})
+    written(tmp_path / "a.dcm", Result("case", source, LabelMap(labels, geometry), spec, "ab" * 32))
+    back = read_labels_on(Source("rtstruct", (tmp_path / "a.dcm",)), geometry)
+    np.testing.assert_array_equal(back.labels, labels)
+
+
 def test_one_structure_a_label_and_a_region_of_several(tmp_path):
     dataset = written(tmp_path / "a.dcm", result_of(tmp_path / "scan"))
     rois = dataset.StructureSetROISequence
