@@ -61,8 +61,7 @@ class CaseResult:
         error: For a failed case the one line that says why, remedy included.
         scores: By structure, of an image or volume.
         slices: By index and structure, of a stack.
-        measurements: What a reader would measure, by structure, of an image or volume.
-        slice_measurements: By index and structure, of a stack.
+        measurements: What a reader would measure, by structure, of a volume.
         notes: What the reader must know, such as "t2 resampled onto t1".
         seconds: Time spent, by stage.
         geometry: Of the grid, as ``Geometry.describe`` puts it.
@@ -76,7 +75,6 @@ class CaseResult:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     slices: Mapping[int, Mapping[str, Scores]] = field(default_factory=dict)
     measurements: Mapping[str, Measurements] = field(default_factory=dict)
-    slice_measurements: Mapping[int, Mapping[str, Measurements]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     geometry: str | None = None
@@ -92,7 +90,6 @@ class CaseResult:
     def found(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Name as :meth:`rows` gives it, structure, and by their names all scores and measurements of it."""
         measured = {self.name: self.measurements} if self.measurements else {}
-        measured |= {f"{self.name}[{index}]": one for index, one in self.slice_measurements.items()}
         scored = dict(self.rows())
         for row in {**scored, **measured}:
             parts = (scored.get(row, {}), measured.get(row, {}))
@@ -114,7 +111,6 @@ class CaseResult:
             "scores": _by_name(self.scores),
             "slices": {str(index): _by_name(by_name) for index, by_name in self.slices.items()},
             "measurements": _by_name(self.measurements),
-            "slice_measurements": {str(index): _by_name(one) for index, one in self.slice_measurements.items()},
             "notes": list(self.notes),
             "seconds": dict(self.seconds),
         }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segtool.geometry import ORIENTATIONS, Geometry
-from segtool.measurements import Measurements, measure, measure_slices
+from segtool.measurements import Measurements, measure
 from segtool.spec import ModelSpec
 
 SPEC = ModelSpec.model_validate(
@@ -23,12 +23,16 @@ SPEC = ModelSpec.model_validate(
 BINARY = SPEC.model_copy(update={"labels": SPEC.labels[:1], "regions": {}})
 
 
-def picture(*rows):
+UPRIGHT = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+"""Axial slices of 1 mm as they hang: the first axis to Superior, rows to Posterior, columns to Left."""
+
+
+def slice_of(*rows):
     return np.array([[int(pixel != ".") for pixel in row] for row in rows], np.uint8)
 
 
-def of_picture(mask):
-    return measure(mask, Geometry.of_pixels(mask.shape), BINARY)["NCR"]
+def of_slice(mask):
+    return of_volume(mask[None], UPRIGHT)
 
 
 def of_volume(labels, affine=None, spec=BINARY):
@@ -60,48 +64,29 @@ def block(*size, shape=(40, 40, 12), at=(2, 2, 2)):
     ids=["pixel", "row", "column", "rectangle", "L", "ring"],
 )
 def test_diameters_known_by_hand(rows, longest, perpendicular):
-    found = of_picture(picture(*rows))
-    assert found.longest_diameter_px == pytest.approx(longest)
-    assert found.perpendicular_diameter_px == pytest.approx(perpendicular)
+    found = of_slice(slice_of(*rows))
+    assert found.longest_diameter_mm == pytest.approx(longest)
+    assert found.perpendicular_diameter_mm == pytest.approx(perpendicular)
 
 
 def test_pixels_that_touch_at_a_corner_are_one_lesion():
-    found = of_picture(picture("#.", ".#"))
-    assert (found.lesions, found.area_px) == (1, 2)
-    assert found.longest_diameter_px == pytest.approx(math.hypot(2, 1))
+    found = of_slice(slice_of("#.", ".#"))
+    assert (found.lesions, found.volume_ml) == pytest.approx((1, 0.002))
+    assert found.longest_diameter_mm == pytest.approx(math.hypot(2, 1))
 
 
 def test_the_diameters_are_those_of_the_largest_lesion():
-    found = of_picture(picture("###......", "###......", "###.#####"))
-    assert (found.lesions, found.area_px, found.largest_lesion_px) == (2, 14, 9)
-    assert found.longest_diameter_px == pytest.approx(math.hypot(3, 2))  # the row beside it is 5 long
+    found = of_slice(slice_of("###......", "###......", "###.#####"))
+    assert (found.lesions, found.volume_ml, found.largest_lesion_ml) == pytest.approx((2, 0.014, 0.009))
+    assert found.longest_diameter_mm == pytest.approx(math.hypot(3, 2))  # the row beside it is 5 long
 
 
-def test_a_picture_has_pixels_and_no_place_in_a_patient():
-    found = of_picture(picture("....", ".##."))
-    assert found.as_dict() == pytest.approx(
-        {
-            "area_px": 2,
-            "lesions": 1,
-            "largest_lesion_px": 2,
-            "longest_diameter_px": 2,
-            "perpendicular_diameter_px": 1,
-            "centroid_row_px": 1,
-            "centroid_column_px": 1.5,
-        }
-    )
-
-
-def test_a_stack_is_measured_picture_by_picture():
-    stack = np.stack([picture("##..", "...."), picture("....", "....")])
-    found = measure_slices(stack, Geometry.of_pixels(stack.shape), BINARY)
-    assert [found[index]["NCR"].area_px for index in (0, 1)] == [2, 0]
-    with pytest.raises(ValueError, match="stack"):
-        measure(stack, Geometry.of_pixels(stack.shape), BINARY)
+def test_pictures_are_not_measured():
+    with pytest.raises(ValueError, match="on a grid of kind image"):
+        measure(slice_of("#"), Geometry.of_pixels((1, 1)), BINARY)
 
 
 def test_what_is_not_there_has_no_size_and_nothing_else():
-    assert of_picture(picture("..")).as_dict() == {"area_px": 0.0, "lesions": 0}
     nothing = of_volume(np.zeros((3, 3, 3), np.uint8))
     assert nothing.as_dict() == {"volume_ml": 0.0, "lesions": 0, "measurable_lesions": 0}
 
@@ -184,9 +169,9 @@ def test_the_sum_is_of_the_five_largest_products():
 def test_a_disc_is_as_wide_as_it_is():
     i, j = np.mgrid[:100, :100]
     disc = (np.hypot(i - 50.2, j - 49.7) <= 40).astype(np.uint8)
-    found = of_picture(disc)
-    assert found.longest_diameter_px == pytest.approx(80, abs=1)
-    assert found.perpendicular_diameter_px == pytest.approx(80, abs=1)
+    found = of_slice(disc)
+    assert found.longest_diameter_mm == pytest.approx(80, abs=1)
+    assert found.perpendicular_diameter_mm == pytest.approx(80, abs=1)
 
 
 # Against a search without any wit, and under what must not change anything
@@ -242,14 +227,14 @@ def test_diameters_are_those_that_a_search_finds(mask):
     from scipy import ndimage
 
     numbers, count = ndimage.label(mask, np.ones((3, 3)))
-    found = of_picture(mask)
-    assert (found.lesions, found.area_px) == (count, mask.sum())
+    found = of_slice(mask)
+    assert (found.lesions, found.volume_ml) == pytest.approx((count, mask.sum() / 1000))
     if count:
         sizes = np.bincount(numbers.ravel())[1:]
         largest = [searched(numbers == lesion) for lesion in np.flatnonzero(sizes == sizes.max()) + 1]
         longest = max(length for length, _ in largest)
         widest = max(width for length, width in largest if length > longest - 1e-7)
-        assert (found.longest_diameter_px, found.perpendicular_diameter_px) == pytest.approx((longest, widest))
+        assert (found.longest_diameter_mm, found.perpendicular_diameter_mm) == pytest.approx((longest, widest))
 
 
 @given(VOLUMES)

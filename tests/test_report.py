@@ -10,7 +10,7 @@ from rich.console import Console
 
 from segtool.errors import OutputError
 from segtool.geometry import Geometry
-from segtool.measurements import measure, measure_slices
+from segtool.measurements import measure
 from segtool.report import (
     CaseResult,
     Report,
@@ -306,20 +306,6 @@ def test_measurements_need_no_scores_and_are_left_out_where_there_are_none(tmp_p
     rows = list(csv.DictReader(StringIO((tmp_path / "report.csv").read_text())))
     assert [row["case"] for row in rows] == ["a"] * 5 + ["b"]
     assert "measurements" not in CaseResult("b", "done").as_dict()
-
-
-def test_pictures_of_a_stack_are_measured_one_by_one(tmp_path):
-    stack = np.stack([row(1, 1, 0, 0), row(0, 0, 0, 1)])
-    geometry, model = Geometry.of_pixels(stack.shape), spec(regions={})
-    slices = score_slices(stack, None, geometry, structures_of(model))
-    case = CaseResult("a", "done", slices=slices, slice_measurements=measure_slices(stack, geometry, model))
-    report(case).write_csv(tmp_path / "report.csv")
-    rows = [one for one in csv.DictReader(StringIO((tmp_path / "report.csv").read_text())) if one["structure"] == "NCR"]
-    assert [(one["case"], one["area_px"], one["longest_diameter_px"]) for one in rows] == [
-        ("a[0]", "2", "2"),
-        ("a[1]", "1", "1"),
-    ]
-    assert case.as_dict()["slice_measurements"]["0"]["NCR"]["longest_diameter_px"] == 2
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx"])

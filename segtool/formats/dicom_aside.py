@@ -47,6 +47,11 @@ _MAPS = {
 """By what ImageType says behind DERIVED: PS3.3 C.8.3.1.1.1 and C.8.13.3.1.1, and what scanners write."""
 _REFORMATS = frozenset({"MPR", "CSA MPR", "REFORMATTED", "CSARESAMPLED"})
 
+_COLOURS = frozenset({
+    "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "HSV", "ARGB", "CMYK",
+})  # fmt: skip
+"""PS3.3 C.7.6.3.1.2. Whatever else stands there is damage or free text, which is not shown."""
+
 MOSAIC = "Siemens mosaic, all slices in one picture"
 _MARKER: Wanted = {0x0019_0010: ("Creator", b"LO"), 0x0019_100A: ("NumberOfImagesInMosaic", b"US")}
 
@@ -77,7 +82,7 @@ def sort_of(file: FileFacts) -> str:
         return "multi-frame, all slices in one file"
     photometric = file.text("PhotometricInterpretation")
     if file.integer("SamplesPerPixel") not in (None, 1) or (photometric and not photometric.startswith("MONOCHROME")):
-        return f"colours ({photometric}), not grey values"
+        return f"colours ({photometric}), not grey values" if photometric in _COLOURS else "colours, not grey values"
     return MOSAIC if "MOSAIC" in file.texts("ImageType") else ""
 
 

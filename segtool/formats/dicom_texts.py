@@ -183,7 +183,9 @@ class _Texts:
             is_place = kind in _PLACES and keyword not in _IDENTIFIERS
             shortest = _FEWEST_OF_PLACES if is_place else _FEWEST_LETTERS
             for word in (whole, *_SEPARATORS.split(whole)):
-                if word not in _OF_NOBODY and len(word) >= (_FEWEST_DIGITS if word.isdecimal() else shortest):
+                # Of `#1` the sign is no help: it would hide every 1.
+                core = "".join(filter(str.isalnum, word))
+                if word not in _OF_NOBODY and len(core) >= (_FEWEST_DIGITS if core.isdecimal() else shortest):
                     words.add(word)
         return frozenset(words)
 

@@ -1,5 +1,5 @@
 """What a reader would measure of a segmentation: sizes, places and diameters of lesions."""
 
-from segtool.measurements.measure import MEASURED, Measurements, measure, measure_slices
+from segtool.measurements.measure import MEASURED, Measurements, measure
 
-__all__ = ["MEASURED", "Measurements", "measure", "measure_slices"]
+__all__ = ["MEASURED", "Measurements", "measure"]

@@ -1,9 +1,8 @@
 """What a reader would measure of each structure of a label map."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,25 +32,19 @@ class Measurements:
 
     Args:
         volume_ml: Of the whole structure.
-        area_px: Of the whole structure in a picture, whose lengths are pixels.
         lesions: How many.
         measurable_lesions: How many are measurable.
         largest_lesion_ml: Volume of the largest lesion.
-        largest_lesion_px: Likewise in a picture.
         longest_diameter_mm: Of the largest lesion.
         perpendicular_diameter_mm: Likewise.
         diameter_product_mm2: Of the two.
         sum_of_products_mm2: Of the measurable lesions, the five with the largest products at most.
-        longest_diameter_px: In a picture.
-        perpendicular_diameter_px: Likewise.
         plane: In which the diameters lie: ``axial``, ``coronal`` or ``sagittal``, or the oblique one nearest to it.
         slice: Index of that slice along its axis of the label map, from 0.
         centroid_right_mm: Of the whole structure in the patient's RAS coordinates: how far to the right of the origin,
             left where negative. DICOM (LPS) has the opposite sign.
         centroid_anterior_mm: Likewise; posterior where negative. DICOM has the opposite sign.
         centroid_superior_mm: Likewise; inferior where negative.
-        centroid_row_px: In a picture, from 0 at the centre of the first row.
-        centroid_column_px: Likewise.
         longest_ends_ras_mm: Both ends of the longest diameter.
         perpendicular_ends_ras_mm: Both ends of the perpendicular diameter.
 
@@ -59,24 +52,18 @@ class Measurements:
     """
 
     volume_ml: float | None = None
-    area_px: float | None = None
     lesions: int = 0
     measurable_lesions: int | None = None
     largest_lesion_ml: float | None = None
-    largest_lesion_px: float | None = None
     longest_diameter_mm: float | None = None
     perpendicular_diameter_mm: float | None = None
     diameter_product_mm2: float | None = None
     sum_of_products_mm2: float | None = None
-    longest_diameter_px: float | None = None
-    perpendicular_diameter_px: float | None = None
     plane: str | None = None
     slice: int | None = None
     centroid_right_mm: float | None = None
     centroid_anterior_mm: float | None = None
     centroid_superior_mm: float | None = None
-    centroid_row_px: float | None = None
-    centroid_column_px: float | None = None
     longest_ends_ras_mm: tuple[Point, Point] | None = None
     perpendicular_ends_ras_mm: tuple[Point, Point] | None = None
 
@@ -92,11 +79,11 @@ def measure(labels: LabelArray, geometry: Geometry, spec: ModelSpec) -> dict[str
     """Measure every label and region of a model.
 
     Diameters of a volume lie in axial slices, as RANO has them, where its spacings are nearly equal (within 1.5 times),
-    otherwise in those across the widest spacing. Of a picture they are in pixels.
+    otherwise in those across the widest spacing.
 
     Args:
-        labels: Label map ``(*S)`` of an image or a volume, unsigned integers.
-        geometry: The grid.
+        labels: Label map ``(I, J, K)``, unsigned integers.
+        geometry: The grid, a volume: nobody knows the pixels of pictures in millimetres.
         spec: Of the model.
 
     Returns:
@@ -104,11 +91,11 @@ def measure(labels: LabelArray, geometry: Geometry, spec: ModelSpec) -> dict[str
         that is not there has a size of 0, no lesions, and nothing else.
 
     Raises:
-        ValueError: The labels are not on the grid, or are a stack, see :func:`measure_slices`.
+        ValueError: The labels are not on the grid, or it is no volume.
     """
-    if labels.shape != geometry.shape or geometry.kind == "stack":
-        raise ValueError(f"labels of {labels.shape} on a {geometry.kind} of {geometry.shape}")
-    slices = _Picture() if geometry.kind == "image" else _Volume(geometry)
+    if labels.shape != geometry.shape or geometry.kind != "volume":
+        raise ValueError(f"labels of {labels.shape} on a grid of kind {geometry.kind}, {geometry.shape}")
+    slices = _Volume(geometry)
     runs = runs_of(slices.cut(labels))
     return {
         structure.name: _measured(runs.chosen(np.isin(runs.value, structure.prediction_values)), slices)
@@ -116,38 +103,8 @@ def measure(labels: LabelArray, geometry: Geometry, spec: ModelSpec) -> dict[str
     }
 
 
-def measure_slices(labels: LabelArray, geometry: Geometry, spec: ModelSpec) -> dict[int, dict[str, Measurements]]:
-    """Measure a stack ``(N, H, W)`` picture by picture, by index; otherwise as :func:`measure`."""
-    picture = Geometry.of_pixels(geometry.shape[1:])
-    return {index: measure(one, picture, spec) for index, one in enumerate(labels)}
-
-
-class _Picture:
-    """A picture as one slice, its unit the pixel."""
-
-    pixels = np.eye(2)
-    measurable = math.inf
-    nothing: ClassVar[dict[str, Any]] = {"area_px": 0.0}
-
-    def cut(self, labels: LabelArray) -> LabelArray:
-        return labels[None]
-
-    def sizes(self, whole: float, largest: float, centre: npt.NDArray[np.float64]) -> dict[str, Any]:
-        return {
-            "area_px": whole,
-            "largest_lesion_px": largest,
-            "centroid_row_px": float(centre[1]),
-            "centroid_column_px": float(centre[2]),
-        }
-
-    def diameters(self, largest: Diameters, products: Sequence[float]) -> dict[str, Any]:  # noqa: ARG002 - as below
-        return {"longest_diameter_px": largest.longest, "perpendicular_diameter_px": largest.perpendicular}
-
-
 class _Volume:
     """A volume as slices in the plane of its diameters, its unit the millimetre."""
-
-    nothing: ClassVar[dict[str, Any]] = {"volume_ml": 0.0, "measurable_lesions": 0}
 
     def __init__(self, geometry: Geometry) -> None:
         spacings = geometry.spacing_mm
@@ -157,7 +114,7 @@ class _Volume:
         self._move = geometry.reorientation_to(hanging)
         self._grid = geometry.moved(self._move)
         steps = self._grid.affine[:3, :3]
-        self._voxel_ml = abs(float(np.linalg.det(steps))) / 1000.0
+        self._voxel_ml = geometry.voxel_ml
         # Rows and columns need not be at right angles; the first axis in the plane is along a row.
         along = steps[:, 2] / np.linalg.norm(steps[:, 2])
         across = steps[:, 1] - (steps[:, 1] @ along) * along
@@ -198,9 +155,9 @@ class _Volume:
         return float(right), float(anterior), float(superior)
 
 
-def _measured(runs: Runs, slices: _Picture | _Volume) -> Measurements:
+def _measured(runs: Runs, slices: _Volume) -> Measurements:
     if not len(runs):
-        return Measurements(**slices.nothing)
+        return Measurements(volume_ml=0.0, measurable_lesions=0)
     lesions = lesions_of(runs)
     voxels = np.bincount(lesions, runs.voxels)
     centre = [np.average(axis, weights=runs.voxels) for axis in (runs.plane, runs.row, (runs.first + runs.last) / 2)]

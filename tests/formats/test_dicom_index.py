@@ -118,6 +118,9 @@ def test_texts_come_in_the_letters_of_the_header_and_name_nobody_in_print(tmp_pa
         ({"PatientName": "Li^A"}, {"li^a", "li"}),
         ({"PatientID": "12", "StudyID": "1"}, set()),
         ({"PatientID": "1234"}, {"1234"}),
+        ({"PatientID": "#1"}, set()),
+        ({"StudyInstanceUID": "1.2.840.99.20191231.5555"}, {"1.2.840.99.20191231.5555"}),
+        ({"AcquisitionDateTime": "20191231101112.5"}, {"20191231"}),
         ({"PatientID": "X7"}, {"x7"}),
         ({"InstitutionName": "Hospital of Ely"}, {"hospital of ely"}),
         ({"InstitutionName": "University Hospital"}, {"university hospital"}),
@@ -357,6 +360,7 @@ DERIVED = ["DERIVED", "PRIMARY"]
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "Siemens mosaic, all slices in one picture"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colours (RGB), not grey values"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colours (PALETTE COLOR), not grey values"),
+        ({"PhotometricInterpretation": "GERDA"}, "colours, not grey values"),
         (
             {"SOPClassUID": SecondaryCaptureImageStorage, "ImagePositionPatient": None},
             "screenshot (secondary capture)",
