@@ -8,13 +8,13 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from tests.dicom_series import write_volume
 
 from segtool.case import LabelMap, Source
 from segtool.formats import get_format
 from segtool.outputs import Result, get_output
 from segtool.phantom import phantom_volume
 from segtool.spec import ChannelSpec, LabelSpec, ModelSpec, SliceSpec
+from tests.dicom_series import write_volume
 
 LABELS = (LabelSpec(name="rim", value=1), LabelSpec(name="core", value=4))
 REGION = "whole"
@@ -90,7 +90,7 @@ def _two_labels(lesion: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     used = np.flatnonzero(labels.any(axis=(0, 1)))
     assert len(used) > 3, "a lesion of some slices"
     middle = used[len(used) // 2]
-    i, j = (int(round(float(one))) for one in ndimage.center_of_mass(labels[:, :, middle - 1] == 4))
+    i, j = (round(float(one)) for one in ndimage.center_of_mass(labels[:, :, middle - 1] == 4))
     labels[i : i + 3, j : j + 2, middle - 1] = 0
     labels[2, 3, used[0]] = labels[3, 4, used[0]] = 1
     labels[:, :, middle] = 0
@@ -106,7 +106,10 @@ def _write_case(
     affine: npt.NDArray[np.float64],
 ) -> PeerCase:
     tags: dict[str, Any] = dict.fromkeys(_BLANK, "")
-    tags |= {"SeriesInstanceUID": f"1.2.826.0.1.3680043.10.8.{number + 1}", "StudyInstanceUID": "1.2.826.0.1.3680043.10"}
+    tags |= {
+        "SeriesInstanceUID": f"1.2.826.0.1.3680043.10.8.{number + 1}",
+        "StudyInstanceUID": "1.2.826.0.1.3680043.10",
+    }
     # The files' names tell nothing of their order.
     names = [f"{k * 5 % SHAPE[2]:03}.dcm" for k in range(SHAPE[2])]
     paths = write_volume(folder / "series", voxels, affine, names=names, **tags)

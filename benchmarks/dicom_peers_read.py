@@ -29,7 +29,9 @@ def label_of(segment: Any) -> int:  # noqa: ANN401 - a segment of pydicom or hig
 def by_frames(file: str, frames: Array) -> Array:
     """Voxels of SEG frames ``(N, rows, columns)``, placed by the header of the file."""
     dataset: Any = pydicom.dcmread(file)
-    labels = {int(one.SegmentNumber): label_of(one) for one in dataset.SegmentSequence}
+    # A label map has its background as a segment too.
+    described = [one for one in dataset.SegmentSequence if "SegmentDescription" in one]
+    labels = {int(one.SegmentNumber): label_of(one) for one in described}
     shared = dataset.SharedFunctionalGroupsSequence[0]
     orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
     steps = _steps(orientation, shared.PixelMeasuresSequence[0].PixelSpacing)
@@ -37,7 +39,8 @@ def by_frames(file: str, frames: Array) -> Array:
     frames = np.asarray(frames).reshape(-1, dataset.Rows, dataset.Columns)
     for frame, item in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
         rows, columns = np.nonzero(frame)
-        values = frame[rows, columns].astype(int)
+        # ITK gives 255 for a bit that is set.
+        values = frame[rows, columns].astype(int) if dataset.BitsAllocated > 1 else np.ones(len(rows), int)
         named = item.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
         if named:
             label = np.full(len(values), labels[int(named[0].ReferencedSegmentNumber)])

@@ -273,11 +273,25 @@ def dicom_find(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def dicom_peers(result: dict[str, Any]) -> str:
+    """Who reads what, and how many files alike."""
+    lines = ["| peer | kind | equal of tried | note |", "|---|---|---|---|"]
+    for row in result["rows"]:
+        first = next(iter(row["different"].items()), None)
+        said = [row["note"], f"{first[0]}: {first[1]}" if first else ""]
+        lines.append(
+            f"| {row['peer']} {row['version']} | {row['kind']} | {row['equal']} of {row['tried']} "
+            f"| {'; '.join(one for one in said if one)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bundled_model": bundled_model,
     "codecs": codecs,
     "coco_overlap": coco_overlap,
     "dicom_find": dicom_find,
+    "dicom_peers": dicom_peers,
     "systems": systems,
     "sweep": sweep,
     "engines": engines,

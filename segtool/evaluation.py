@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,7 +87,10 @@ def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: Evaluat
     structures = options.structures or _structures_found(pairing.pairs, options, progress)
     cases = []
     results = _in_threads(lambda pair: _evaluate(pair, structures, options), pairing.pairs)
-    for result in progress.track(results, "score", len(pairing.pairs)):
+    plain = pairing.privacy.plain
+    for scored in progress.track(results, "score", len(pairing.pairs)):
+        error = scored.error and plain(scored.error)
+        result = replace(scored, error=error, notes=tuple(map(plain, scored.notes)))
         cases.append(result)
         progress.on_case(result)
     return Report(

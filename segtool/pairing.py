@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from segtool.case import Source
 from segtool.errors import UsageError
 from segtool.formats import ANNOTATIONS
-from segtool.scan.case_names import OVERLAYS, PROBABILITIES
+from segtool.scan.case_names import OVERLAYS, PROBABILITIES, plain_name
 from segtool.scan.found import Entry
 from segtool.scan.names import is_brain_mask, natural_key, reference_base
+from segtool.scan.privacy import Privacy
 from segtool.scan.references import is_reference
 from segtool.scan.walk import find_entries
 
@@ -38,11 +40,13 @@ class Pairing:
         pairs: One a reference, in natural order of their names.
         lone_predictions: Names of predictions without a reference, which are not scored.
         notes: What was passed over, and why.
+        privacy: What messages about these files must not tell.
     """
 
     pairs: tuple[Pair, ...]
     lone_predictions: tuple[str, ...]
     notes: tuple[str, ...]
+    privacy: Privacy = field(default_factory=Privacy)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -74,26 +78,40 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
             "Give two folders or two files.",
         )
     found = _entries(predictions), _entries(references)
+    privacy = _privacy([*found[0], *found[1]])
     if predictions.is_file():
         (one,), (other,) = found
-        return Pairing((Pair(_base(other) or other.stem, _source(one), _source(other)),), (), ())
+        return Pairing((Pair(_name(other, privacy), _source(one), _source(other)),), (), (), privacy)
     notes: list[str] = []
     predicted = _label_maps(found[0], lambda e: is_reference(e) or _is_prediction(e), "predictions", notes)
     referenced = _label_maps(found[1], is_reference, "references", notes)
     pairs, rest, lone = _match(predicted, referenced)
     if not pairs:
         raise UsageError(
-            f"no file of {predictions} has the name of a file of {references} "
-            f"(for example {predicted[0].where!r} and {referenced[0].where!r})",
+            f"no file of {predictions} has the name of a file of {references} (for example "
+            f"{privacy.plain(predicted[0].where)!r} and {privacy.plain(referenced[0].where)!r})",
             "Give predictions the names of their references; suffixes and _mask, _seg, _pred do not matter.",
         )
-    everything = [Pair(_key(r), _source(p), _source(r)) for p, r in pairs]
-    everything += [Pair(_key(r), None, _source(r)) for r in rest]
+    everything = [Pair(_name(r, privacy), _source(p), _source(r)) for p, r in pairs]
+    everything += [Pair(_name(r, privacy), None, _source(r)) for r in rest]
     return Pairing(
         tuple(sorted(everything, key=lambda pair: natural_key(pair.name))),
-        tuple(sorted((entry.where for entry in lone), key=natural_key)),
-        tuple(notes),
+        tuple(sorted((privacy.plain(entry.where) for entry in lone), key=natural_key)),
+        tuple(map(privacy.plain, notes)),
+        privacy,
     )
+
+
+def _privacy(entries: Sequence[Entry]) -> Privacy:
+    """What DICOM files among the label maps say of patients."""
+    known = (entry.personal if entry.volume is None else entry.volume.facts.personal for entry in entries)
+    return Privacy(frozenset(chain.from_iterable(known)))
+
+
+def _name(entry: Entry, privacy: Privacy) -> str:
+    """What the case of a reference is called: its key, without what tells a patient."""
+    key = _key(entry)
+    return plain_name(entry, _base(entry), privacy) if privacy.is_personal(key) else key
 
 
 def _entries(path: Path) -> list[Entry]:

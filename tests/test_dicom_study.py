@@ -220,6 +220,22 @@ def test_a_seg_beside_the_scan_is_its_reference(predict, study: Study, tmp_path:
     assert the_case(tmp_path / "out")["scores"]["tumour"]["dice"] == 1.0
 
 
+def test_evaluate_tells_no_more_of_the_patient(
+    predict, capsys: pytest.CaptureFixture[str], study: Study, tmp_path: Path
+) -> None:
+    predict(study.folder, "--format", "dicom-seg", out="first")
+    (seg,) = (tmp_path / "first").rglob("*.seg.dcm")
+    for side in ("mine", "theirs"):
+        (tmp_path / side / "Geheim_Gerda").mkdir(parents=True)
+        (tmp_path / side / "Geheim_Gerda" / "19610203.dcm").write_bytes(seg.read_bytes())
+    (tmp_path / "mine" / "Geheim_Gerda" / "alone.dcm").write_bytes(seg.read_bytes())
+    answer = segtool(capsys, "evaluate", tmp_path / "mine", tmp_path / "theirs", "-o", tmp_path / "report")
+    assert answer.code == 0, answer.out
+    assert "1 of 1" in answer.out
+    written = (tmp_path / "report" / "report.json").read_text() + (tmp_path / "report" / "report.csv").read_text()
+    assert told(study.personal, answer.out + answer.err + written) == []
+
+
 def test_two_studies_in_one_folder_are_two_cases(predict, tmp_path: Path) -> None:
     for number in (1, 2):
         one = write_study(tmp_path / f"in{number}", number=number)

@@ -106,13 +106,12 @@ def look(
     """
     from segtool.scan import scan_unpacked
     from segtool.scan.cases import survey
-    from segtool.scan.plainly import plain_problem
 
     found = scan_unpacked(folders, spec, options, survey)
     problems = list(found.problems)
     facts = [_case_facts(source, spec, problems) for source in found.cases]
     # A broken file that holds image and reference is broken once.
-    told = dict.fromkeys(plain_problem(problem, found.privacy.plain) for problem in problems)
+    told = dict.fromkeys(problem.told(found.privacy.plain) for problem in problems)
     return facts, list(told), found.studies
 
 

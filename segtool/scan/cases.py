@@ -80,7 +80,8 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
         for draft, study in studies.told
     ]
     told.sort(key=lambda study: natural_key(study.case))
-    return Scan(tuple(cases), tuple(problems), privacy or Privacy(), tuple(told))
+    hidden = privacy or Privacy()
+    return Scan(tuple(cases), tuple(one.told(hidden.plain) for one in problems), hidden, tuple(told))
 
 
 def _privacy(entries: Iterable[Entry], words: Iterable[str]) -> Privacy | None:

@@ -1,7 +1,7 @@
 """What a scan is asked, what it finds, and the files it works on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segtool.case import CaseSource
@@ -26,6 +26,10 @@ class Problem:
     problem: str
     remedy: str
     loses_case: bool = True
+
+    def told(self, plain: Callable[[str], str]) -> "Problem":
+        """The same without what ``plain`` takes out of texts."""
+        return replace(self, where=plain(self.where), problem=plain(self.problem), remedy=plain(self.remedy))
 
     def __str__(self) -> str:
         return printable(" ".join(f"{self.where}: {self.problem}. {self.remedy}".split()))

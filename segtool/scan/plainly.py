@@ -7,7 +7,7 @@ from pathlib import Path
 from segtool.errors import UsageError
 from segtool.scan.archives import Unpacked
 from segtool.scan.cases import scan
-from segtool.scan.found import Problem, Scan, ScanOptions
+from segtool.scan.found import Scan, ScanOptions
 from segtool.spec import ModelSpec
 
 Look = Callable[[Sequence[Path], ModelSpec | None, ScanOptions | None], Scan]
@@ -32,10 +32,5 @@ def scan_unpacked(
     except UsageError as error:
         raise UsageError(folders.mended(error.problem), folders.mended(error.remedy)) from error
     privacy = found.privacy.showing({str(folder): name for folder, name in folders.shown.items()})
-    problems = (plain_problem(problem, privacy.plain) for problem in (*folders.problems, *found.problems))
+    problems = (problem.told(privacy.plain) for problem in (*folders.problems, *found.problems))
     return replace(found, problems=tuple(problems), privacy=privacy)
-
-
-def plain_problem(problem: Problem, plain: Callable[[str], str]) -> Problem:
-    """The same without what ``plain`` takes out."""
-    return replace(problem, where=plain(problem.where), problem=plain(problem.problem), remedy=plain(problem.remedy))
