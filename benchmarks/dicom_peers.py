@@ -70,7 +70,7 @@ PEERS = (
          "--prefix-format nii", program="plastimatch", read=programs.plastimatch,
          note="fills contours on slices across the patient's z, whatever their plane, and samples those at the series"),
     Peer("rt-utils", ("RTSTRUCT",), "RTStructBuilder.create_from(SERIES, FILE).get_roi_mask_by_name(NAME)",
-         "rt-utils rtstruct"),
+         "rt-utils rtstruct", note="swaps the spacings of rows and columns; fillPoly fills borders too"),
     Peer("pydicom", ("RTSTRUCT",), "dcmread(FILE).ROIContourSequence", "pydicom rtstruct",
          note="its contours, filled by the even-odd rule"),
     Peer("segtool", ("RTSTRUCT",), "RtStructFormat().read_labels_on(FILE, GRID)", read=programs.own_reader,
@@ -227,7 +227,8 @@ def main() -> None:
                 continue
             for row in rows_of(peer, cases, answer):
                 print(f"{row['peer']:12} {row['kind']:15} {row['equal']} of {row['tried']}", flush=True)
-                print(*(f"    {case}: {one}" for case, one in row["different"].items()), sep="\n", end="")
+                for plane, one in row["different"].items():
+                    print(f"    {plane}: {one}")
                 rows.append(row)
     result = {
         "what": "segtool's DICOM results as other programs read them, against its NIfTI results, voxel by voxel",

@@ -33,6 +33,7 @@ PLANES = {
 }
 """Columns are the RAS directions of columns, rows and slices."""
 
+_STUDY = "1.2.826.0.1.3680043.10.8"
 _BLANK = ("StudyTime", "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "StudyID", "ReferringPhysicianName")
 
 
@@ -106,10 +107,7 @@ def _write_case(
     affine: npt.NDArray[np.float64],
 ) -> PeerCase:
     tags: dict[str, Any] = dict.fromkeys(_BLANK, "")
-    tags |= {
-        "SeriesInstanceUID": f"1.2.826.0.1.3680043.10.8.{number + 1}",
-        "StudyInstanceUID": "1.2.826.0.1.3680043.10",
-    }
+    tags |= {"SeriesInstanceUID": f"{_STUDY}.{number + 1}", "StudyInstanceUID": _STUDY}
     # The files' names tell nothing of their order.
     names = [f"{k * 5 % SHAPE[2]:03}.dcm" for k in range(SHAPE[2])]
     paths = write_volume(folder / "series", voxels, affine, names=names, **tags)

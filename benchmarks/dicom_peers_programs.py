@@ -72,7 +72,7 @@ def plastimatch(program: str, case: PeerCase, kind: str, output: Path) -> Points
 
 def own_reader(_: str, case: PeerCase, kind: str, output: Path) -> Points:  # noqa: ARG001 - of all programs
     """What ``segtool evaluate`` reads."""
-    geometry = Geometry(case.labels.shape, case.affine)
+    geometry = Geometry(case.labels.shape, case.affine, "volume")
     labels = RtStructFormat().read_labels_on(Source("rtstruct", (case.files[kind],)), geometry).labels
     index = np.argwhere(labels)
     ras = index @ case.affine[:3, :3].T + case.affine[:3, 3]

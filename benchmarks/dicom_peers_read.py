@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pydicom
 
+_FOLDERS = re.compile(r"/\S*/")
+"""Left out of what libraries say."""
 Array = Any
 """numpy arrays: this Python's numpy may have other types than ours."""
 
@@ -183,7 +185,7 @@ def main() -> None:
             np.save(output, READERS[reader][1](file, series))
             errors.append(None)
         except Exception as error:  # noqa: BLE001 - whatever a library raises is what is to be known of it
-            errors.append(f"{type(error).__name__}: {' '.join(str(error).split())[-160:]}")
+            errors.append(f"{type(error).__name__}: {' '.join(_FOLDERS.sub('', str(error)).split())[-160:]}")
     answer.write_text(json.dumps({"version": version, "errors": errors}))
 
 

@@ -9,7 +9,9 @@ import pytest
 from dicom_series import PERSONAL, filled, saved, write_slices
 from pydicom.uid import ExplicitVRBigEndian, RTStructureSetStorage, SegmentationStorage
 
-from segtool.errors import UsageError
+from segtool.case import Source
+from segtool.errors import UnreadableFileError, UsageError
+from segtool.formats import get_format
 from segtool.scan.found import Entry
 from segtool.scan.surroundings import references_around
 from segtool.scan.walk import Found, find_entries
@@ -248,3 +250,19 @@ def test_the_real_files_are_all_found(real_data: Path) -> None:
     assert reasons["dicom2nifti/generic/rgb/001"].startswith("colours (RGB)")
     # Four copies of one series in other encodings, one slice of another, one picture of microscopy.
     assert [problem.loses_case for problem in result.problems] == [False] * 6
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"Rows": 3}, {"ImagePositionPatient": None}, {"ImageOrientationPatient": None}],
+    ids=["another size", "no position", "no orientation"],
+)
+def test_a_damaged_last_slice_is_no_volume_of_its_own_but_stops_the_scan(
+    tmp_path: Path, odd: dict[str, object]
+) -> None:
+    slices = [*at(0, 3, 6, 9, 12, 15), *at(18, **odd)]
+    write_slices(tmp_path / "P1", slices, [f"IM{k}" for k in range(7)])
+    assert scans(tmp_path) == {"P1": 7}
+    (entry,) = found(tmp_path).entries
+    with pytest.raises(UnreadableFileError, match=r"pixels in one series|say nowhere in the patient"):
+        get_format("dicom").describe(Source("dicom", entry.paths))

@@ -18,8 +18,17 @@ _SAME_DIRECTION = 1e-3
 _SAME_POSITION_MM = 1e-3
 """As where a volume is read."""
 
+_FAR_MM = 1e6
+
 _WHOLE = 0.9
 """Share of the places that the largest part of a split covers; less is a piece of a volume."""
+
+
+_FEW, _MANY = 2, 5
+"""So few slices beside so many are none of another volume."""
+
+_Stack = tuple[int, tuple[int, int] | None]
+"""Number of the direction, -1 for none, and size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +65,7 @@ class Part:
 
 def by_place(files: Sequence[FileFacts]) -> list[Part]:
     """Slices by orientation, then by size."""
-    stacks: dict[tuple[int, tuple[int, int] | None], list[FileFacts]] = {}
+    stacks: dict[_Stack, list[FileFacts]] = {}
     directions: list[tuple[float, ...]] = []
     known: dict[bytes, int] = {}
     for file in files:
@@ -67,7 +76,26 @@ def by_place(files: Sequence[FileFacts]) -> list[Part]:
         if number >= 0 and file.numbers("ImagePositionPatient", 3) is None:
             number = -1
         stacks.setdefault((number, file.size), []).append(file)
+    _keep_together(stacks, files)
     return [_stack(members, directions[number] if number >= 0 else None) for (number, _), members in stacks.items()]
+
+
+def _keep_together(stacks: dict[_Stack, list[FileFacts]], files: Sequence[FileFacts]) -> None:
+    """A slice or two of another size, or without a place, are damage and no volume: reading the series says so.
+
+    Set aside, they could leave a scan a slice short. Those of another orientation may be a localizer.
+    """
+    largest = max(stacks, key=lambda stack: len(stacks[stack]))
+    if largest[0] < 0 or len(stacks[largest]) < _MANY:
+        return
+    odd = [
+        one for one, members in stacks.items() if one[0] in (-1, largest[0]) and len(members) <= _FEW and one != largest
+    ]
+    if odd:
+        taken = {id(file) for one in (largest, *odd) for file in stacks[one]}
+        for one in odd:
+            del stacks[one]
+        stacks[largest] = [file for file in files if id(file) in taken]
 
 
 def _direction(found: tuple[float, ...] | None, known: list[tuple[float, ...]]) -> int:
@@ -86,7 +114,10 @@ def _stack(files: Sequence[FileFacts], directions: tuple[float, ...] | None) -> 
     if directions is None or not plane:
         return Part(files, np.arange(len(files)))
     normal = np.cross(directions[:3], directions[3:])
-    positions = np.array([file.numbers("ImagePositionPatient", 3) for file in files], np.float64) @ normal
+    found = [file.numbers("ImagePositionPatient", 3) for file in files]
+    # One without a place counts as beside all others: reading the series says that it has none.
+    nowhere = (*(_FAR_MM * normal),)
+    positions = np.array([nowhere if place is None else place for place in found], np.float64) @ normal
     order = np.argsort(positions, kind="stable")
     places = np.empty(len(files), np.intp)
     places[order] = np.cumsum(np.diff(positions[order], prepend=positions[order[0]]) > _SAME_POSITION_MM)
