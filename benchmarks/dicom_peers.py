@@ -70,7 +70,7 @@ PEERS = (
          "--prefix-format nii", program="plastimatch", read=programs.plastimatch,
          note="fills contours on slices across the patient's z, whatever their plane, and samples those at the series"),
     Peer("rt-utils", ("RTSTRUCT",), "RTStructBuilder.create_from(SERIES, FILE).get_roi_mask_by_name(NAME)",
-         "rt-utils rtstruct", note="swaps the spacings of rows and columns; fillPoly fills borders too"),
+         "rt-utils rtstruct", note="takes the spacing of rows for that of columns, and the other way round"),
     Peer("pydicom", ("RTSTRUCT",), "dcmread(FILE).ROIContourSequence", "pydicom rtstruct",
          note="its contours, filled by the even-odd rule"),
     Peer("segtool", ("RTSTRUCT",), "RtStructFormat().read_labels_on(FILE, GRID)", read=programs.own_reader,

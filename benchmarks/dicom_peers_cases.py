@@ -18,7 +18,7 @@ from tests.dicom_series import write_volume
 
 LABELS = (LabelSpec(name="rim", value=1), LabelSpec(name="core", value=4))
 REGION = "whole"
-SHAPE, SPACING_MM = (104, 88, 14), (1.8, 2.2, 5.0)
+SHAPE, SPACING_MM, SQUARE_MM = (104, 88, 14), (1.8, 2.2, 5.0), (2.0, 2.0, 5.0)
 KINDS = ("SEG binary", "SEG fractional", "SEG label map", "RTSTRUCT", "SR")
 
 _TURN, _TILT = 0.3, 0.2
@@ -71,16 +71,18 @@ class PeerCase:
 
 
 def write_cases(folder: Path) -> list[PeerCase]:
-    """Every plane in both directions of its slices."""
+    """Every plane in both directions of its slices; axial ones of square pixels too."""
     voxels, lesion, _ = phantom_volume(3, SHAPE, SPACING_MM)
     labels = _two_labels(lesion)
     cases = []
-    for number, (plane, direction) in enumerate((plane, way) for plane in PLANES for way in (1, -1)):
+    series = [(plane, way, SPACING_MM) for plane in PLANES for way in (1, -1)]
+    series += [("axial", way, SQUARE_MM) for way in (1, -1)]
+    for number, (plane, direction, spacing) in enumerate(series):
         affine = np.eye(4)
-        affine[:3, :3] = PLANES[plane] * SPACING_MM * np.array([1, 1, direction])
+        affine[:3, :3] = PLANES[plane] * spacing * np.array([1, 1, direction])
         affine[:3, 3] = 12.5, -7.25, 30.125
-        name = f"{plane} {'+' if direction > 0 else '-'}"
-        cases.append(_write_case(folder / name.replace(" ", ""), name, number, voxels, labels, affine))
+        name = f"{plane}{', square pixels' if spacing == SQUARE_MM else ''} {'+' if direction > 0 else '-'}"
+        cases.append(_write_case(folder / name.replace(" ", "").replace(",", ""), name, number, voxels, labels, affine))
     return cases
 
 
