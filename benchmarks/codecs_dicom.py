@@ -16,8 +16,8 @@ from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 from benchmarks.common import REAL_DATA
 from benchmarks.folder import write_series
 from segtool.case import Source
-from segtool.formats.dicom import DicomFormat
-from segtool.formats.dicom_read import read_series_key
+from segtool.formats.dicom.read import read_series_key
+from segtool.formats.dicom.series import DicomFormat
 
 SLICES = 384
 Sides = dict[str, Callable[[], Any]]

@@ -6,8 +6,8 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_odd import odd_slice
-from segtool.formats.dicom_slice import intensities
+from segtool.formats.dicom.odd import odd_slice
+from segtool.formats.dicom.slice import intensities
 
 PLAIN = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
 BITS = np.random.default_rng(4)

@@ -4,7 +4,7 @@ A row is ``(description, how it was measured, what it is)``. ``HELD_OUT`` was wr
 rules were not tuned on it until it had been counted once.
 """
 
-from segtool.formats.dicom_facts import SeriesFacts
+from segtool.formats.dicom.facts import SeriesFacts
 
 SILENT: dict[str, object] = {}
 SE_T1: dict[str, object] = {"scanning_sequence": ("SE",), "acquisition_type": "2D", "te": 12, "tr": 550, "fa": 90}

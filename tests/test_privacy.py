@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segtool.formats.dicom_facts import DicomVolume, SeriesFacts
+from segtool.formats.dicom.facts import DicomVolume, SeriesFacts
 from segtool.scan.case_names import plain_name, unique_names
 from segtool.scan.found import Entry
 from segtool.scan.privacy import Privacy

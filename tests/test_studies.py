@@ -12,7 +12,7 @@ from tiny import spec_of
 
 from segtool.case import UNNAMED
 from segtool.errors import UsageError
-from segtool.formats.dicom_facts import DicomVolume
+from segtool.formats.dicom.facts import DicomVolume
 from segtool.scan import Scan, ScanOptions, cases, scan
 from segtool.scan.cases import survey
 from segtool.scan.found import Entry
@@ -115,7 +115,7 @@ def test_a_missing_channel_is_a_problem_that_tells_what_was_seen_and_what_to_do(
     (problem,) = scanned.problems
     assert problem.loses_case
     assert str(problem).startswith("P1: no t2 among its 4 series (series-aaaaaaaa seen as t1; ")
-    assert "set aside: 1 (localizer of 3 slices in 3 planes)" in str(problem)
+    assert "set aside: 1 series (localizer of 3 slices in 3 planes)" in str(problem)
     assert "--channel t2=PATTERN or --rules FILE" in problem.remedy
     (study,) = scanned.studies
     assert list(study.missing) == ["t2"]
@@ -149,7 +149,7 @@ def test_between_series_that_fit_equally_a_note_says_what_decided(
     assert taken(scanned) == {"t1ce": winner}
     (note,) = scanned.cases[0].notes
     order = "series-aaaaaaaa, series-bbbbbbbb" if winner == "a" else "series-bbbbbbbb, series-aaaaaaaa"
-    tail = f", {reason}" if reason else ""
+    tail = f" ({reason} first)" if reason else ""
     assert note == f"t1ce: 2 series fit equally ({order}), taken series-{winner * 8}{tail}"
 
 
@@ -236,14 +236,14 @@ def test_what_is_set_aside_is_told_once_a_case_by_reason(seen) -> None:
     aside = [entry(volume(s, ("loc", FLASH_2D), set_aside="a localizer")) for s in "12"]
     shot = entry(volume("3", ("", {}), set_aside="a screenshot"))
     scanned = seen(*usual(), *aside, shot, channels=FOUR)
-    assert scanned.cases[0].notes == ("set aside: 2 (a localizer), 1 (a screenshot)",)
+    assert scanned.cases[0].notes == ("set aside: 2 series (a localizer), 1 series (a screenshot)",)
     assert [name for name, _ in scanned.studies[0].aside] == ["series-11111111", "series-22222222", "series-33333333"]
 
 
 def test_a_study_of_which_all_is_set_aside_is_a_problem(seen) -> None:
     scanned = seen(*usual(), entry(volume("1", ("", {}), "6", set_aside="a screenshot"), "P2"), channels=FOUR)
     (problem,) = scanned.problems
-    assert str(problem).startswith("P2: nothing left to segment, set aside: 1 (a screenshot)")
+    assert str(problem).startswith("P2: nothing left to segment, set aside: 1 series (a screenshot)")
     assert problem.loses_case
 
 

@@ -21,6 +21,7 @@ def study_facts(studies: "Iterable[Study]") -> list[dict[str, Any]]:
                 {
                     "name": one.name,
                     "size": one.size,
+                    "acquired": one.acquired,
                     "channel": one.used_as or None,
                     "seen_as": one.seen_as or None,
                     "fits_equally": list(one.tied),
@@ -39,16 +40,26 @@ def study_facts(studies: "Iterable[Study]") -> list[dict[str, Any]]:
 
 
 def study_lines(studies: "Iterable[Study]") -> Iterator[str]:
-    """Lines for people: a study, its series with their evidence, what is missing, what was set aside."""
+    """Lines for people: a study, its series with their evidence, what is missing, what was set aside.
+
+    Of series that are nothing a channel wants, the evidence stands in their own line. Notes of studies that became
+    cases are told with the case.
+    """
     for study in studies:
-        count = len(study.series)
-        yield f"study   {printable(study.case)}: {count} series, {len(study.aside)} set aside"
+        used = [one.used_as for one in study.series if one.used_as]
+        yield f"study   {printable(study.case)}: {len(study.series)} series, {len(used)} used, {len(study.aside)} set aside"
         for one in study.series:
-            yield f"{_INDENT}{one.used_as or '-':6}  {one.name}  {one.size}  {_seen(one)}"
-            yield from (f"{_INDENT}        {printable(line)}" for line in one.evidence)
+            parts = (one.name, one.size, one.acquired, _seen(one))
+            line = f"{_INDENT}{one.used_as or '-':6}  {'  '.join(filter(None, parts))}"
+            evidence = [printable(each) for each in one.evidence]
+            if one.used_as or one.seen_as in (*used, *study.missing, ""):
+                yield from (line, *(f"{_INDENT}        {each}" for each in evidence))
+            else:
+                yield f"{line}: {'; '.join(evidence)}"
         for channel, why in study.missing.items():
             yield f"{_INDENT}no {channel}: {why}"
-        yield from (f"{_INDENT}{note}" for note in study.notes)
+        if study.missing or not used:
+            yield from (f"{_INDENT}{note}" for note in study.notes)
         yield from (f"{_INDENT}{line}" for line in _aside_lines(study))
 
 

@@ -14,12 +14,12 @@ FORMATS: dict[str, str] = {
     "nifti": "segtool.formats.nifti:NiftiFormat",
     "hdf5": "segtool.formats.hdf5:Hdf5Format",
     "matlab": "segtool.formats.matlab:MatlabFormat",
-    "dicom": "segtool.formats.dicom:DicomFormat",
+    "dicom": "segtool.formats.dicom.series:DicomFormat",
 }
 
 ANNOTATIONS: dict[str, str] = {
     "coco": "segtool.formats.coco:CocoFormat",
-    "dicom-seg": "segtool.formats.dicom_seg:DicomSegFormat",
+    "dicom-seg": "segtool.formats.dicom.seg:DicomSegFormat",
     "rtstruct": "segtool.formats.rtstruct:RtStructFormat",
 }
 """What holds references alone. No suffix tells it: a ``.json`` or ``.dcm`` may be anything."""

@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import narrow
-from segtool.formats.dicom_odd import parsing
+from segtool.formats.dicom.odd import parsing
 from segtool.formats.polygons import Mask, polygons_mask
 from segtool.geometry import Geometry
 

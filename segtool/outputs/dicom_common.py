@@ -24,8 +24,8 @@ from pydicom.multival import MultiValue
 
 from segtool.atomic import atomic_path
 from segtool.errors import MissingDependencyError, OutputError
-from segtool.formats.dicom_elements import OddError, find_in_file
-from segtool.formats.dicom_quiet import quiet
+from segtool.formats.dicom.elements import OddError, find_in_file
+from segtool.formats.dicom.quiet import quiet
 from segtool.outputs.base import Result
 from segtool.version import __version__
 

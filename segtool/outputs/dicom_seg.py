@@ -10,8 +10,8 @@ from pydicom.valuerep import DS
 
 from segtool.case import Source
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom_seg import LABEL
-from segtool.formats.dicom_stack import StackPlan, stack_plan
+from segtool.formats.dicom.seg import LABEL
+from segtool.formats.dicom.stack import StackPlan, stack_plan
 from segtool.outputs.base import Result
 from segtool.outputs.dicom_codes import BRAIN, code_of
 from segtool.outputs.dicom_common import (

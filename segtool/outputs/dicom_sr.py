@@ -24,7 +24,7 @@ from pydicom.uid import SegmentationStorage
 
 from segtool.case import Source
 from segtool.errors import OutputError
-from segtool.formats.dicom_stack import StackPlan, stack_plan
+from segtool.formats.dicom.stack import StackPlan, stack_plan
 from segtool.measurements import Measurements, measure
 from segtool.outputs.base import Result
 from segtool.outputs.dicom_codes import BRAIN, code_of, code_of_name

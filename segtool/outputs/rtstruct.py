@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from segtool.case import Source
 from segtool.errors import OutputError
-from segtool.formats.dicom_stack import stack_plan
+from segtool.formats.dicom.stack import stack_plan
 from segtool.formats.png import PALETTE
 from segtool.formats.rtstruct import LABEL, REGION
 from segtool.outputs.base import Result

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from segtool.case import UNNAMED
 from segtool.channels import canonical_channel
-from segtool.formats.dicom_facts import DicomVolume
+from segtool.formats.dicom.facts import DicomVolume, SeriesFacts
 from segtool.scan.dicom_rules import Rules
 from segtool.scan.found import Entry, Problem
 from segtool.scan.judged import JudgedSeries
@@ -138,6 +138,7 @@ def told(one: Candidate, used_as: str | None) -> JudgedSeries:
     return JudgedSeries(
         one.volume.short_name,
         f"{count} {'file' if count == 1 else 'slices'} of {columns}x{rows}",
+        _acquired(one.volume.facts),
         one.seen_as,
         one.tied,
         one.scores.get(best, 0),
@@ -145,6 +146,14 @@ def told(one: Candidate, used_as: str | None) -> JudgedSeries:
         tuple(one.evidence[best]) if one.scores.get(best, 0) > 0 else (),
         used_as or ("" if used_as is None else "image"),
     )
+
+
+def _acquired(facts: SeriesFacts) -> str:
+    how = " ".join(
+        filter(None, (facts.plane, facts.acquisition_type if facts.acquisition_type in ("2D", "3D") else ""))
+    )
+    number = "" if facts.series_number is None else f"number {facts.series_number}"
+    return ", ".join(filter(None, (how, number)))
 
 
 _ORDER = ("an original image", "a 3D acquisition", "axial slices", "more voxels", "finer pixels", "the later series")
@@ -179,5 +188,5 @@ def tie(channel: str, fitting: Sequence[Candidate]) -> list[str]:
     reason = next((why for why, first, second in pairs if first != second), "")
     named = [one.volume.short_name for one in equal]
     names = ", ".join(named[:SHOWN]) + (", ..." if len(named) > SHOWN else "")
-    taken = f"taken {equal[0].volume.short_name}" + (f", {reason}" if reason else "")
+    taken = f"taken {equal[0].volume.short_name}" + (f" ({reason} first)" if reason else "")
     return [f"{channel}: {len(equal)} series fit equally ({names}), {taken}"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from segtool.formats.dicom_facts import SeriesFacts
+from segtool.formats.dicom.facts import SeriesFacts
 
 Number = int | float
 Condition = bool | str | Number | Sequence[Number] | Sequence[str] | Sequence[Sequence[str]]
@@ -23,6 +23,13 @@ NUMBERS: dict[str, Callable[[SeriesFacts], float | None]] = {
     "FlipAngle": lambda facts: facts.flip_angle_degrees,
     "DiffusionBValue": lambda facts: facts.diffusion_b_value,
     "SeriesNumber": lambda facts: facts.series_number,
+}
+UNITS = {
+    "EchoTime": "ms",
+    "RepetitionTime": "ms",
+    "InversionTime": "ms",
+    "FlipAngle": "degrees",
+    "DiffusionBValue": "s/mm2",
 }
 CODES: dict[str, Callable[[SeriesFacts], tuple[str, ...]]] = {
     "Modality": lambda facts: (facts.modality,),
@@ -41,6 +48,7 @@ _NO_AGENT = re.compile(
     r"\W*(?:contrast\w*|km|agent|given|used|applied|administered)?\W*"
 )
 _SEPARATORS = re.compile(r"[\s_\-.,;:()\[\]{}^#|\\'\"=<>]+")
+_DOTTED = re.compile(r"(?<![^\W_])(?:[a-z]\.){2,}[a-z]?(?![^\W_])")
 _T2_STAR = re.compile(r"(?<=t2)\s?\*")
 _MINUS = re.compile(r"(?:(?<=[\s_])|^)-\s?(?=(?:c|km|gd|ce)(?![^\W_]))")
 _GONE = " | "
@@ -93,8 +101,9 @@ def has_agent(facts: SeriesFacts) -> bool:
 
 
 def folded(text: str) -> str:
-    """``text`` as it is searched: lower-case, without accents, one space for every run of separators."""
-    plain = _T2_STAR.sub("star ", _bare(text))
+    """``text`` as it is searched: lower-case, without accents, ``m.d.c.`` as ``mdc``, one space between words."""
+    plain = _DOTTED.sub(lambda found: found[0].replace(".", ""), _bare(text))
+    plain = _T2_STAR.sub("star ", plain)
     plain = _MINUS.sub("without ", plain)
     return _SEPARATORS.sub(" ", plain).strip()
 
@@ -179,7 +188,8 @@ def _within(keyword: str, condition: Condition) -> Test:
         value = NUMBERS[keyword](header.facts)
         if value is None or not low <= value <= high:
             return None
-        return f"{keyword} {value:g}" if low == high else f"{keyword} {value:g} in {low:g} to {high:g}"
+        measured = " ".join(filter(None, (keyword, f"{value:g}", UNITS.get(keyword))))
+        return measured if low == high else f"{measured} ({low:g} to {high:g})"
 
     return test
 

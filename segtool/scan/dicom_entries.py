@@ -11,12 +11,12 @@ from pathlib import Path
 
 from segtool.errors import UnreadableFileError
 from segtool.formats import suffix_of
-from segtool.formats.dicom_aside import is_cut
-from segtool.formats.dicom_elements import looks_like_dicom
-from segtool.formats.dicom_facts import DicomVolume
-from segtool.formats.dicom_index import FileFacts, read_facts
-from segtool.formats.dicom_texts import personal_words
-from segtool.formats.dicom_volumes import volumes_of
+from segtool.formats.dicom.aside import is_cut
+from segtool.formats.dicom.elements import looks_like_dicom
+from segtool.formats.dicom.facts import DicomVolume
+from segtool.formats.dicom.index import FileFacts, read_facts
+from segtool.formats.dicom.texts import personal_words
+from segtool.formats.dicom.volumes import volumes_of
 from segtool.scan.found import Candidate, Entry, Problem
 from segtool.scan.names import natural_key
 
@@ -32,7 +32,7 @@ class DicomFound:
     known: set[str] = field(default_factory=set)
     """Identities of files that are DICOM, be they copies of others."""
     personal: set[str] = field(default_factory=set)
-    """What broken files still say of patients, as :attr:`segtool.formats.dicom_facts.SeriesFacts.personal`."""
+    """What broken files still say of patients, as :attr:`segtool.formats.dicom.facts.SeriesFacts.personal`."""
 
 
 def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
@@ -169,7 +169,7 @@ def _reference(file: Candidate, facts: FileFacts, kind: str) -> Entry:
 
 def referenced_series(path: Path) -> frozenset[str]:
     """Digests of the series that a segmentation or structure set was drawn on; empty where it does not say."""
-    from segtool.formats.dicom_odd import odd_references
+    from segtool.formats.dicom.odd import odd_references
 
     try:
         uids = odd_references(path, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence")

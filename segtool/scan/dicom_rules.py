@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from segtool.errors import UsageError
-from segtool.formats.dicom_facts import SeriesFacts
+from segtool.formats.dicom.facts import SeriesFacts
 from segtool.scan.dicom_conditions import (
     CODES,
     KEYWORDS,
@@ -52,10 +52,12 @@ class Selection(_Part):
         score: Added to what ``name`` says.
         conditions: DICOM keyword to what must hold; all must.
         unless: Likewise; none may.
+        says: What the evidence shows in place of the conditions; empty for them.
     """
 
     name: StrictStr | list[StrictStr]
     score: _Points = 10
+    says: StrictStr = ""
     conditions: dict[str, _Written]
     unless: dict[str, _Written] = {}
 
@@ -129,7 +131,7 @@ class Rules:
                 continue
             for name in selection.names:
                 scores[name] = scores.get(name, 0) + selection.score
-                evidence.setdefault(name, []).append(f"{selection.score:+g} {said}")
+                evidence.setdefault(name, []).append(f"{selection.score:+g} {selection.says or said}")
         best = max(scores.values(), default=0)
         top = [name for name, score in scores.items() if score == best and best >= self.threshold]
         seen_as, tied = (top[0], ()) if len(top) == 1 else ("", tuple(top))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segtool.case import CaseSource
 from segtool.errors import printable
-from segtool.formats.dicom_facts import DicomVolume
+from segtool.formats.dicom.facts import DicomVolume
 from segtool.scan.judged import Study
 from segtool.scan.privacy import Privacy
 

@@ -12,6 +12,8 @@ class JudgedSeries:
     Args:
         name: Such as ``series-1a2b3c4d``.
         size: Such as ``24 slices of 256x256``.
+        acquired: How, and where the console lists it, such as ``axial 2D, number 7``; what the header does not say is
+            left out.
         seen_as: Channel or other kind; empty where nothing is told.
         tied: What it fits equally well, where that is why nothing is told.
         score: Of ``seen_as``, or the highest where that is empty.
@@ -22,6 +24,7 @@ class JudgedSeries:
 
     name: str
     size: str
+    acquired: str
     seen_as: str
     tied: tuple[str, ...]
     score: float
@@ -56,5 +59,5 @@ def by_reason(aside: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 
 def aside_text(aside: Sequence[tuple[str, str]]) -> str:
-    """``2 (localizer of 3 slices in 3 planes), 1 (a single slice)``."""
-    return ", ".join(f"{len(names)} ({reason})" for reason, names in by_reason(aside))
+    """``2 series (localizer of 3 slices in 3 planes), 1 series (a single slice)``."""
+    return ", ".join(f"{len(names)} series ({reason})" for reason, names in by_reason(aside))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from segtool.case import UNNAMED
-from segtool.formats.dicom_facts import DicomVolume
+from segtool.formats.dicom.facts import DicomVolume
 from segtool.scan.candidates import SHOWN, Candidate, Judge, is_alone, rank, seen, tie, told
 from segtool.scan.case_names import plain_name
 from segtool.scan.dicom_rules import load_rules

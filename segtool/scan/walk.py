@@ -196,7 +196,7 @@ def may_be_dicom(name: str) -> bool:
 
 
 def _is_dicom(file: Path) -> bool:
-    from segtool.formats.dicom_elements import looks_like_dicom
+    from segtool.formats.dicom.elements import looks_like_dicom
 
     try:
         return may_be_dicom(file.name) and looks_like_dicom(file)

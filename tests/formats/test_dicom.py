@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom import DicomFormat, looks_like_dicom, read_series_key
+from segtool.formats.dicom.series import DicomFormat, looks_like_dicom, read_series_key
 from segtool.formats.nifti import NiftiFormat
 
 PIXELS = np.arange(12, dtype=np.int16).reshape(3, 4)  # 3 rows, 4 columns

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from segtool.case import Source
-from segtool.formats.dicom import DicomFormat
-from segtool.formats.dicom_alike import AlikeHeaders
-from segtool.formats.dicom_elements import OddError, find, find_in_file, values_in_file, walk_to_tag
-from segtool.formats.dicom_odd import odd_header
-from segtool.formats.dicom_read import SeriesReader, read_series_key
-from segtool.formats.dicom_slice import TAGS
+from segtool.formats.dicom.alike import AlikeHeaders
+from segtool.formats.dicom.elements import OddError, find, find_in_file, values_in_file, walk_to_tag
+from segtool.formats.dicom.odd import odd_header
+from segtool.formats.dicom.read import SeriesReader, read_series_key
+from segtool.formats.dicom.series import DicomFormat
+from segtool.formats.dicom.slice import TAGS
 
 END = 0x0028_0000
 ENDS = (None, END)

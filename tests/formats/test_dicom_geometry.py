@@ -20,9 +20,9 @@ from tiny import spec_of
 
 from segtool.case import CaseSource, Source
 from segtool.errors import GridError, UnreadableFileError
-from segtool.formats.dicom import DicomFormat
-from segtool.formats.dicom_slice import Slice
-from segtool.formats.dicom_stack import plan_of, stack_plan
+from segtool.formats.dicom.series import DicomFormat
+from segtool.formats.dicom.slice import Slice
+from segtool.formats.dicom.stack import plan_of, stack_plan
 from segtool.formats.nifti import NiftiFormat
 from segtool.geometry import Geometry, Reorientation
 from segtool.loading import load_case

@@ -19,11 +19,11 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from segtool.formats import dicom_index
-from segtool.formats.dicom_facts import DicomVolume
-from segtool.formats.dicom_index import FileFacts, read_facts
-from segtool.formats.dicom_texts import plane_of, series_facts
-from segtool.formats.dicom_volumes import Volumes, volumes_of
+from segtool.formats.dicom import index as dicom_index
+from segtool.formats.dicom.facts import DicomVolume
+from segtool.formats.dicom.index import FileFacts, read_facts
+from segtool.formats.dicom.texts import plane_of, series_facts
+from segtool.formats.dicom.volumes import Volumes, volumes_of
 
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
 

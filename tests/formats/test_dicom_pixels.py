@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom import DicomFormat
+from segtool.formats.dicom.series import DicomFormat
 
 FORM = DicomFormat()
 AFFINE = np.diag([-1.0, -1, 2, 1])

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from segtool.formats.dicom_quiet import quiet
+from segtool.formats.dicom.quiet import quiet
 
 
 def test_warnings_are_dropped_inside_and_raised_after() -> None:

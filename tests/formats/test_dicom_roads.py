@@ -19,13 +19,13 @@ from pydicom.uid import (
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
-from segtool.formats import dicom_read
-from segtool.formats.dicom import DicomFormat
-from segtool.formats.dicom_elements import OddError, find, find_in_file
-from segtool.formats.dicom_odd import odd_header
-from segtool.formats.dicom_plain import plain_pixels
-from segtool.formats.dicom_slice import TAGS
-from segtool.formats.dicom_stack import in_order
+from segtool.formats.dicom import read as dicom_read
+from segtool.formats.dicom.elements import OddError, find, find_in_file
+from segtool.formats.dicom.odd import odd_header
+from segtool.formats.dicom.plain import plain_pixels
+from segtool.formats.dicom.series import DicomFormat
+from segtool.formats.dicom.slice import TAGS
+from segtool.formats.dicom.stack import in_order
 
 
 def same(path):

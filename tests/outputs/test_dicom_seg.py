@@ -14,7 +14,7 @@ from tiny import spec_of
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
 from segtool.formats import get_format, read_labels_on
-from segtool.formats.dicom_quiet import quiet
+from segtool.formats.dicom.quiet import quiet
 from segtool.outputs import Result, get_output
 from segtool.spec import Code, LabelCode, LabelSpec
 

@@ -7,7 +7,7 @@ from dicom_series import PERSONAL, write_series, write_volume
 
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
-from segtool.formats.dicom_stack import stack_plan
+from segtool.formats.dicom.stack import stack_plan
 from segtool.geometry import Geometry
 from segtool.measurements import measure
 from segtool.outputs import Result, get_output

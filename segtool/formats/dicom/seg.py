@@ -16,10 +16,10 @@ from pydicom.pixels.utils import pixel_array
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import AnyArray, narrow
-from segtool.formats.dicom_odd import parsing
-from segtool.formats.dicom_plain import HIGHEST
-from segtool.formats.dicom_repair import tolerance_mm
-from segtool.formats.dicom_stack import SAME_POSITION_MM
+from segtool.formats.dicom.odd import parsing
+from segtool.formats.dicom.plain import HIGHEST
+from segtool.formats.dicom.repair import tolerance_mm
+from segtool.formats.dicom.stack import SAME_POSITION_MM
 from segtool.geometry import Geometry, pasted
 
 LABEL = "label value {}"
@@ -71,7 +71,7 @@ class DicomSegFormat:
     name: ClassVar[str] = "dicom-seg"
 
     def read_labels(self, source: Source) -> LabelMap:
-        """Labels on a grid of their own, as :class:`~segtool.formats.dicom.DicomFormat` has those of scans.
+        """Labels on a grid of their own, as :class:`~segtool.formats.dicom.series.DicomFormat` has those of scans.
 
         Raises:
             UnreadableFileError: Broken, another kind of object, of a microscopy slide, or no even stack.

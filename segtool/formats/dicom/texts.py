@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_elements import OddError, Wanted, values_in_file
-from segtool.formats.dicom_facts import SeriesFacts
-from segtool.formats.dicom_index import HEADER_END, TAGS, FileFacts
+from segtool.formats.dicom.elements import OddError, Wanted, values_in_file
+from segtool.formats.dicom.facts import SeriesFacts
+from segtool.formats.dicom.index import HEADER_END, TAGS, FileFacts
 
 _PERSONAL: Wanted = {
     0x0008_0012: ("InstanceCreationDate", b"DA"),
@@ -160,7 +160,7 @@ class _Texts:
         if codec:
             return value.decode(codec, "replace")
         # Several sets in one text, as ISO 2022 changes between them.
-        from segtool.formats.dicom_odd import odd_text
+        from segtool.formats.dicom.odd import odd_text
 
         return odd_text(value, self._set)
 
@@ -199,7 +199,7 @@ def _values(path: Path) -> Mapping[str, bytes]:
     try:
         return values_in_file(path, _TEXTS, HEADER_END)[0]
     except (OddError, OSError):
-        from segtool.formats.dicom_odd import odd_elements
+        from segtool.formats.dicom.odd import odd_elements
 
         try:
             return odd_elements(path, _KEYWORDS)[0]

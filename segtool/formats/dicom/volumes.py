@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segtool.formats.dicom_aside import (
+from segtool.formats.dicom.aside import (
     MOSAIC,
     has_mosaic_marker,
     in_their_study,
@@ -14,10 +14,10 @@ from segtool.formats.dicom_aside import (
     reference_format,
     sort_of,
 )
-from segtool.formats.dicom_facts import DicomVolume, SeriesFacts
-from segtool.formats.dicom_index import FileFacts
-from segtool.formats.dicom_split import Part, by_place, untangled
-from segtool.formats.dicom_texts import personal_words, series_facts
+from segtool.formats.dicom.facts import DicomVolume, SeriesFacts
+from segtool.formats.dicom.index import FileFacts
+from segtool.formats.dicom.split import Part, by_place, untangled
+from segtool.formats.dicom.texts import personal_words, series_facts
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom_elements import begins_like_dicom
-from segtool.formats.dicom_plain import HIGHEST
-from segtool.formats.dicom_quiet import quiet
-from segtool.formats.dicom_slice import TAGS, Slice, slice_of, unreadable
+from segtool.formats.dicom.elements import begins_like_dicom
+from segtool.formats.dicom.plain import HIGHEST
+from segtool.formats.dicom.quiet import quiet
+from segtool.formats.dicom.slice import TAGS, Slice, slice_of, unreadable
 
 DECODERS = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "pylibjpeg-libjpeg"),
@@ -166,7 +166,7 @@ def odd_references(path: Path, *sequences: str) -> frozenset[str]:
 
 
 class _PydicomTags:
-    """A parsed header, as :class:`~segtool.formats.dicom_slice.Tags`."""
+    """A parsed header, as :class:`~segtool.formats.dicom.slice.Tags`."""
 
     def __init__(self, dataset: pydicom.Dataset) -> None:
         self._dataset = dataset

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_alike import AlikeHeaders
-from segtool.formats.dicom_elements import OddError, looks_like_dicom
-from segtool.formats.dicom_plain import HIGHEST
-from segtool.formats.dicom_walk import Wanted
+from segtool.formats.dicom.alike import AlikeHeaders
+from segtool.formats.dicom.elements import OddError, looks_like_dicom
+from segtool.formats.dicom.plain import HIGHEST
+from segtool.formats.dicom.walk import Wanted
 
 HEADER_END = 0x0029_0000
 """What groups files precedes it; what scanners add behind is long."""
@@ -157,7 +157,7 @@ def _values(path: Path, headers: AlikeHeaders) -> tuple[Mapping[str, bytes], str
         if not looks_like_dicom(path):
             return {}, "<"
         # Brings pydicom.
-        from segtool.formats.dicom_odd import odd_elements
+        from segtool.formats.dicom.odd import odd_elements
 
         return odd_elements(path, _KEYWORDS)
     return found.values, found.endian

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_elements import OddError, Wanted, values_in_file
-from segtool.formats.dicom_facts import DicomVolume
-from segtool.formats.dicom_index import FileFacts
+from segtool.formats.dicom.elements import OddError, Wanted, values_in_file
+from segtool.formats.dicom.facts import DicomVolume
+from segtool.formats.dicom.index import FileFacts
 
 REFERENCES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "dicom-seg",

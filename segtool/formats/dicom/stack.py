@@ -9,8 +9,8 @@ import numpy.typing as npt
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom_repair import Floats, Indices, Layers, assembled, copied, evened, measured, tolerance_mm
-from segtool.formats.dicom_slice import CONVERT, Slice
+from segtool.formats.dicom.repair import Floats, Indices, Layers, assembled, copied, evened, measured, tolerance_mm
+from segtool.formats.dicom.slice import CONVERT, Slice
 from segtool.geometry import Geometry
 
 SAME_POSITION_MM = 0.01
@@ -124,7 +124,7 @@ def stack_plan(source: Source) -> StackPlan:
     Raises:
         UnreadableFileError: As for :func:`plan_of`; a file is broken or of another kind.
     """
-    from segtool.formats.dicom_read import read_header
+    from segtool.formats.dicom.read import read_header
 
     return plan_of([read_header(path) for path in source.paths], lenient=source.lenient)
 

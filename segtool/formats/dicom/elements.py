@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from segtool.formats.dicom_walk import OddError, Places, ShortError, Walk, Wanted, Way
+from segtool.formats.dicom.walk import OddError, Places, ShortError, Walk, Wanted, Way
 
 __all__ = ["Elements", "OddError", "ShortError", "Wanted", "Way", "find", "find_in_file", "values_in_file"]
 
@@ -33,7 +33,7 @@ class Elements(NamedTuple):
         syntax: UID of the transfer syntax.
         endian: ``<`` or ``>``.
         start: Offset of the pixels in the file.
-        length: Of the pixels in bytes, or :data:`~segtool.formats.dicom_walk.UNDEFINED`.
+        length: Of the pixels in bytes, or :data:`~segtool.formats.dicom.walk.UNDEFINED`.
     """
 
     values: Mapping[str, bytes]
@@ -118,7 +118,7 @@ def _between(content: bytes, places: Places) -> dict[str, bytes]:
 def find_in_file(path: Path, wanted: Wanted) -> Elements:
     """As :func:`find`; reads little more than the header.
 
-    Many files are read faster by :class:`~segtool.formats.dicom_alike.AlikeHeaders`.
+    Many files are read faster by :class:`~segtool.formats.dicom.alike.AlikeHeaders`.
 
     Raises:
         OddError: Not plain.

@@ -12,10 +12,10 @@ import numpy as np
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom_alike import AlikeHeaders
-from segtool.formats.dicom_elements import Elements, OddError, Wanted, looks_like_dicom
-from segtool.formats.dicom_plain import PlainPixels, PlainTags, plain_pixels
-from segtool.formats.dicom_slice import TAGS, Slice, intensities, slice_of, unreadable
+from segtool.formats.dicom.alike import AlikeHeaders
+from segtool.formats.dicom.elements import Elements, OddError, Wanted, looks_like_dicom
+from segtool.formats.dicom.plain import PlainPixels, PlainTags, plain_pixels
+from segtool.formats.dicom.slice import TAGS, Slice, intensities, slice_of, unreadable
 
 _NOT_IMAGES = {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC"}
 _SERIES: Wanted = {
@@ -66,7 +66,7 @@ def read_series_key(path: Path) -> SeriesKey | None:
         except (OddError, OSError):
             if not looks_like_dicom(path):
                 return None
-            from segtool.formats.dicom_odd import odd_values
+            from segtool.formats.dicom.odd import odd_values
 
             return _key(odd_values(path, *(keyword for keyword, _ in _SERIES.values())), path)
     except (UnreadableFileError, OSError):
@@ -110,7 +110,7 @@ class SeriesReader:
         try:
             return self._understood(_HEADERS.find_in_file(path), path)[0]
         except (*_ODD, OSError):
-            from segtool.formats.dicom_odd import odd_header
+            from segtool.formats.dicom.odd import odd_header
 
             return odd_header(path)
 
@@ -140,7 +140,7 @@ class SeriesReader:
         except (OSError, MemoryError) as error:
             raise unreadable(path, error) from error
         # Brings pydicom, which takes longer to import than a plain series to read.
-        from segtool.formats.dicom_odd import odd_slice
+        from segtool.formats.dicom.odd import odd_slice
 
         header, pixels = odd_slice(path, content)
         return header, intensities(header, pixels)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segtool.formats.dicom_index import FileFacts
-from segtool.formats.dicom_private import private_b_value
-from segtool.formats.dicom_texts import b_value, plane_of
+from segtool.formats.dicom.index import FileFacts
+from segtool.formats.dicom.private import private_b_value
+from segtool.formats.dicom.texts import b_value, plane_of
 
 _SAME_DIRECTION = 1e-3
 _SAME_POSITION_MM = 1e-3

@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom_odd import odd_private
+from segtool.formats.dicom.odd import odd_private
 
 _B_VALUES = (
     (0x0019_0010, b"SIEMENS MR HEADER", 0x0019_100C),

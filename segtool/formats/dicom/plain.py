@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom_elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, Elements, OddError
+from segtool.formats.dicom.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, Elements, OddError
 
 HIGHEST = 1e9
 """Larger numbers, infinite ones and NaN are damage, whatever the tag."""
@@ -25,7 +25,7 @@ _INTEGERS = ("SamplesPerPixel", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
 
 class PlainTags:
-    """The values of a plain header, as :class:`~segtool.formats.dicom_slice.Tags`.
+    """The values of a plain header, as :class:`~segtool.formats.dicom.slice.Tags`.
 
     Each method raises :class:`OddError` for a value that is not as the standard wants it.
     """

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segtool.formats.dicom_elements import Elements, Read, beginning, of_file, walk_to_pixels, walk_to_tag
-from segtool.formats.dicom_walk import Wanted, Way
+from segtool.formats.dicom.elements import Elements, Read, beginning, of_file, walk_to_pixels, walk_to_tag
+from segtool.formats.dicom.walk import Wanted, Way
 
 _MOST_LAYOUTS = 32
 _MOST_HEADS = 4096
@@ -38,7 +38,7 @@ class AlikeHeaders:
         self._size = 2**14
 
     def find(self, content: bytes) -> Elements:
-        """As :func:`~segtool.formats.dicom_elements.find`, or ``walk_to_tag`` where there is an ``end``."""
+        """As :func:`~segtool.formats.dicom.elements.find`, or ``walk_to_tag`` where there is an ``end``."""
         layouts = self._layouts
         for layout in layouts:
             if layout.fits(content):
