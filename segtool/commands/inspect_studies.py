@@ -47,7 +47,8 @@ def study_lines(studies: "Iterable[Study]") -> Iterator[str]:
     """
     for study in studies:
         used = [one.used_as for one in study.series if one.used_as]
-        yield f"study   {printable(study.case)}: {len(study.series)} series, {len(used)} used, {len(study.aside)} set aside"
+        counts = f"{len(study.series)} series, {len(used)} used, {len(study.aside)} set aside"
+        yield f"study   {printable(study.case)}: {counts}"
         for one in study.series:
             parts = (one.name, one.size, one.acquired, _seen(one))
             line = f"{_INDENT}{one.used_as or '-':6}  {'  '.join(filter(None, parts))}"

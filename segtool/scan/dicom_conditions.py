@@ -48,7 +48,7 @@ _NO_AGENT = re.compile(
     r"\W*(?:contrast\w*|km|agent|given|used|applied|administered)?\W*"
 )
 _SEPARATORS = re.compile(r"[\s_\-.,;:()\[\]{}^#|\\'\"=<>]+")
-_DOTTED = re.compile(r"(?<![^\W_])(?:[a-z]\.){2,}[a-z]?(?![^\W_])")
+_DOTTED = re.compile(r"(?<![^\W_])(?:[a-z]\.)+[a-z]\.?(?![^\W_])")
 _T2_STAR = re.compile(r"(?<=t2)\s?\*")
 _MINUS = re.compile(r"(?:(?<=[\s_])|^)-\s?(?=(?:c|km|gd|ce)(?![^\W_]))")
 _GONE = " | "

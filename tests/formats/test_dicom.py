@@ -198,7 +198,7 @@ def test_slices_off_the_line_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        pytest.param({"Rows": 4, "Columns": 3}, "3x4 and 4x3 pixels", id="sizes"),
+        pytest.param({"Rows": 4, "Columns": 3}, r"3x4 \(1 of 2\) and 4x3 \(1 of 2\) pixels", id="sizes"),
         pytest.param(
             {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, r"several orientations.*localizers", id="turned"
         ),

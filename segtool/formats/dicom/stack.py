@@ -9,23 +9,13 @@ import numpy.typing as npt
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom.repair import Floats, Indices, Layers, assembled, copied, evened, measured, tolerance_mm
+from segtool.formats.dicom.checks import axes_of, check_repeated, counted, one_frame, sideways_of, where_of
+from segtool.formats.dicom.repair import Floats, Indices, Layers, assembled, copied, evened, measured
 from segtool.formats.dicom.slice import CONVERT, Slice
 from segtool.geometry import Geometry
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this lie in one place: none are that thin, and tags are rounded."""
-
-MAX_TILT_DEGREES = 0.1
-MAX_DRIFT = 0.5
-"""A stack is upright where its slope is below the one, or its last slice lies less than the other, in pixels, beside
-the first. Directions rounded to three decimals tilt it by 0.03 degrees."""
-
-_HIGHEST_TILT_DEGREES = 45.0
-"""No gantry tilts beyond 30."""
-
-_SAME_DIRECTION = 1e-3
-_SPLIT = "Split the series, for instance with dcm2niix"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +100,10 @@ class StackPlan:
         unequal = sum(not np.array_equal(stack[file], stack[first[file]]) for file in repeated)
         same, notes = len(repeated) - unequal, []
         if same:
-            notes.append(f"{_slices(same)} left out that repeat another one to the pixel")
+            notes.append(f"{counted(same)} left out that repeat another one to the pixel")
         if unequal:
             notes.append(
-                f"{_slices(unequal)} left out whose position another one has with other pixels (kept: the first)"
+                f"{counted(unequal)} left out whose position another one has with other pixels (kept: the first)"
             )
         return tuple(notes)
 
@@ -157,14 +147,14 @@ def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
     if len(slices) == 1 and not first.is_placed:
         only = np.zeros(1, np.intp)
         return StackPlan(Geometry.of_pixels(first.size), only, only, first.size, copied(1), np.zeros((1, 2)))
-    axes = _plane(slices)
-    notes = _one_frame(slices, lenient=lenient)
+    axes = axes_of(slices)
+    notes = one_frame(slices, lenient=lenient)
     # (N, 3): millimetres along the rows, along the columns and along the normal.
     places: Floats = np.linalg.solve(axes, np.array([s.position for s in slices], np.float64).T).T.astype(np.float64)
     order, position = _by_height(places)
-    _check_repeated(places, order, position, slices, lenient=lenient)
+    check_repeated(places, order, position, slices, lenient=lenient)
     kept = places[order]
-    sideways = _sideways(kept, slices, lenient=lenient)
+    sideways = sideways_of(kept, slices, lenient=lenient)
     offset, begin = np.zeros((len(order), 2)), kept[0].copy()
     if sideways:
         begin[:2] = kept[:, :2].min(axis=0)
@@ -186,7 +176,7 @@ def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
     try:
         geometry = Geometry.of_volume(shape, affine)
     except ValueError as error:
-        raise UnreadableFileError(f"{_where(slices)}: the header is no grid ({error})", CONVERT) from error
+        raise UnreadableFileError(f"{where_of(slices)}: the header is no grid ({error})", CONVERT) from error
     return StackPlan(geometry, order, position, first.size, layers, offset, tuple(notes))
 
 
@@ -206,58 +196,6 @@ def in_order(stack: AnyArray, order: npt.NDArray[np.intp]) -> AnyArray:
     return stack
 
 
-def _where(slices: Sequence[Slice]) -> str:
-    return f"{slices[0].path.parent}: series of {len(slices)} files"
-
-
-def _slices(count: int) -> str:
-    return f"{count} slice" if count == 1 else f"{count} slices"
-
-
-def _plane(slices: Sequence[Slice]) -> Floats:
-    """Unit vectors of rows, columns and normal as columns of a matrix, the same for all slices."""
-    where = _where(slices)
-    unplaced = sum(not s.is_placed for s in slices)
-    if unplaced:
-        raise UnreadableFileError(f"{where}: {unplaced} say nowhere in the patient they lie", "Leave them out.")
-    sizes = sorted({s.size for s in slices})
-    if len(sizes) > 1:
-        found = " and ".join(f"{rows}x{columns}" for rows, columns in sizes[:2])
-        more = f" and {len(sizes) - 2} sizes more" if len(sizes) > 2 else ""
-        raise UnreadableFileError(f"{where}: slices of {found} pixels{more} in one series", "Leave out the localizers.")
-    axes = np.array([(*(s.row or ()), *(s.column or ())) for s in slices], np.float64)
-    turned = np.abs(axes - axes[0]).max(axis=1) > _SAME_DIRECTION
-    if turned.any():
-        raise UnreadableFileError(
-            f"{where}: slices of several orientations in one series ({turned.sum()} unlike the first)",
-            "Leave out the localizers.",
-        )
-    spacings = np.array([s.spacing for s in slices])
-    unlike = np.abs(spacings / spacings[0] - 1).max(axis=1)
-    if unlike.max() > _SAME_DIRECTION:
-        found = " and ".join("x".join(f"{mm:g}" for mm in spacings[i]) for i in (0, int(unlike.argmax())))
-        raise UnreadableFileError(f"{where}: slices of several pixel spacings in one series ({found} mm)", f"{_SPLIT}.")
-    row, column = axes[0, :3], axes[0, 3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise UnreadableFileError(f"{where}: ImageOrientationPatient is not two perpendicular directions", CONVERT)
-    normal = np.cross(row, column)
-    return np.stack([row / lengths[0], column / lengths[1], normal / np.linalg.norm(normal)], axis=1)
-
-
-def _one_frame(slices: Sequence[Slice], *, lenient: bool) -> list[str]:
-    """What to say of slices whose coordinates have several origins."""
-    frames = {s.frame_of_reference for s in slices} - {""}
-    if len(frames) < 2:
-        return []
-    if not lenient:
-        raise UnreadableFileError(
-            f"{_where(slices)}: {len(frames)} frames of reference, whose positions do not compare",
-            f"{_SPLIT}, or pass --lenient to take them as one.",
-        )
-    return [f"{len(frames)} frames of reference in one series were taken as one"]
-
-
 def _by_height(places: Floats) -> tuple[Indices, Indices]:
     """The first file of each position by height, and for each file which of these positions it has."""
     ascending = np.argsort(places[:, 2], kind="stable")
@@ -269,61 +207,12 @@ def _by_height(places: Floats) -> tuple[Indices, Indices]:
     return order, position
 
 
-def _check_repeated(
-    places: Floats, order: Indices, position: Indices, slices: Sequence[Slice], *, lenient: bool
-) -> None:
-    """Several files at one position are refused, unless they repeat each other and may be left out."""
-    count = len(position) - len(order)
-    if not count:
-        return
-    beside = np.abs(places[:, :2] - places[order[position], :2]).max()
-    held = np.bincount(position)
-    full = np.flatnonzero(held > 1)
-    named = ", ".join(f"{places[order[i], 2]:.1f}" for i in full[:3])
-    more = f" and {len(full) - 3} more" if len(full) > 3 else ""
-    problem = (
-        f"{_where(slices)}: {_slices(count)} at positions that another one has, at {named}{more} mm along the normal "
-        "(several acquisitions)"
-    )
-    if beside > MAX_DRIFT * min(slices[0].spacing):
-        raise UnreadableFileError(f"{problem}, up to {beside:.1f} mm beside it", f"{_SPLIT}.")
-    if not lenient:
-        raise UnreadableFileError(problem, f"{_SPLIT}, or pass --lenient to take the first file of each position.")
-
-
-def _sideways(kept: Floats, slices: Sequence[Slice], *, lenient: bool) -> str:
-    """What to say of slices that do not lie upon each other along the normal; empty where they do."""
-    if len(kept) == 1:
-        return ""
-    drift = kept[-1, :2] - kept[0, :2]
-    height = kept[-1, 2] - kept[0, 2]
-    degrees = float(np.degrees(np.arctan2(np.linalg.norm(drift), height)))
-    line = kept[0, :2] + np.outer((kept[:, 2] - kept[0, 2]) / height, drift)
-    off = float(np.linalg.norm(kept[:, :2] - line, axis=1).max())
-    is_tilted = degrees > MAX_TILT_DEGREES and np.linalg.norm(drift) > MAX_DRIFT * min(slices[0].spacing)
-    if off > tolerance_mm(height / (len(kept) - 1)):
-        problem = f"slices do not lie on a straight line, but up to {off:.2f} mm beside it"
-        repaired = f"slices that lay up to {off:.2f} mm beside a straight line were shifted in their plane"
-    elif is_tilted:
-        problem = f"the stack is tilted by {degrees:.2f} degrees against the normal of its slices (gantry tilt)"
-        repaired = f"gantry tilt of {degrees:.2f} degrees corrected by shifting slices in their plane"
-    else:
-        return ""
-    # (2,): how far the slices spread along rows and along columns, in pixels.
-    spread = (kept[:, :2].max(axis=0) - kept[:, :2].min(axis=0)) / slices[0].spacing[::-1]
-    if degrees > _HIGHEST_TILT_DEGREES or (spread > slices[0].size[::-1]).any():
-        raise UnreadableFileError(f"{_where(slices)}: {problem}, too far to shift them upright", CONVERT)
-    if not lenient:
-        raise UnreadableFileError(f"{_where(slices)}: {problem}", "Pass --lenient to shift the slices upright.")
-    return repaired
-
-
 def _layers(mm: Floats, slices: Sequence[Slice], *, lenient: bool) -> tuple[Layers, list[str]]:
     """How slices at these heights become an even stack, and what to say of it."""
     heights = measured(mm)
     if not heights.problem:
         return copied(len(mm)), []
-    problem = f"{_where(slices)}: {heights.problem}"
+    problem = f"{where_of(slices)}: {heights.problem}"
     add = "Add the missing slices" if heights.missing else "Export the series again"
     if heights.beyond_repair:
         raise UnreadableFileError(f"{problem}, {heights.beyond_repair}", f"{add}.")
@@ -331,6 +220,6 @@ def _layers(mm: Floats, slices: Sequence[Slice], *, lenient: bool) -> tuple[Laye
         raise UnreadableFileError(problem, f"{add}, or pass --lenient to interpolate.")
     layers = evened(heights)
     if heights.is_whole:
-        return layers, [f"{heights.missing} of {_slices(len(layers.below))} interpolated: {heights.problem}"]
+        return layers, [f"{heights.missing} of {counted(len(layers.below))} interpolated: {heights.problem}"]
     apart = (mm[-1] - mm[0]) / (len(layers.below) - 1)
-    return layers, [f"{_slices(len(mm))} resampled onto {len(layers.below)}, {apart:.2f} mm apart: {heights.problem}"]
+    return layers, [f"{counted(len(mm))} resampled onto {len(layers.below)}, {apart:.2f} mm apart: {heights.problem}"]
