@@ -384,6 +384,7 @@ def test_what_is_no_scan_is_set_aside_with_the_reason(tmp_path, tags, reason):
         ["DERIVED", "PRIMARY", "M", "ND", "NORM", "DIS2D", "FM"],
         ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
         ["DERIVED", "PRIMARY", "MPR"],
+        ["DERIVED", "SECONDARY", "MPR", "CSA MPR", "", "CSAPARALLEL", "M", "ND", "NORM"],
         ["ORIGINAL", "PRIMARY", "MPR"],
         ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"],
         [],

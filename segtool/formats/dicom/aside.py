@@ -42,7 +42,7 @@ _MAPS = {
     "T2 MAP": "relaxation", "T2_STAR MAP": "relaxation", "R2 MAP": "relaxation", "R2_STAR MAP": "relaxation",
     "T1_MAP": "relaxation", "T2_MAP": "relaxation", "FMRI": "activation", "MOCO_T_MAP": "activation",
     "PROJECTION IMAGE": "projection", "MIP": "projection", "MINIP": "projection", "MNIP": "projection",
-    "MAXIP": "projection", "CSA MIP": "projection", "CSAPARALLEL": "projection",
+    "MAXIP": "projection", "CSA MIP": "projection",
 }  # fmt: skip
 """By what ImageType says behind DERIVED: PS3.3 C.8.3.1.1.1 and C.8.13.3.1.1, and what scanners write."""
 _REFORMATS = frozenset({"MPR", "CSA MPR", "REFORMATTED", "CSARESAMPLED"})
