@@ -80,9 +80,9 @@ def own_reader(_: str, case: PeerCase, kind: str, output: Path) -> Points:  # no
 
 
 def dsrdump(program: str, case: PeerCase, kind: str, output: Path) -> Points:  # noqa: ARG001 - likewise
-    """All volumes in ml."""
+    """All volumes in ml, each once: they stand twice, the second time with the centre of mass."""
     said = run(program, "+Pn", str(case.files[kind]))
-    return np.array([float(one) for one in re.findall(r'"Volume"\)="([\d.]+)" \(ml', said)])
+    return np.array(sorted({float(one) for one in re.findall(r'"Volume"\)="([\d.]+)" \(ml', said)}))
 
 
 def dcm2niix_difference(program: str, case: PeerCase, kind: str, output: Path) -> str | None:  # noqa: ARG001 - likewise

@@ -92,13 +92,15 @@ def highdicom_seg(file: str, series: str) -> Array:  # noqa: ARG001 - likewise
 
 
 def highdicom_sr(file: str, series: str) -> Array:  # noqa: ARG001 - likewise
-    """All volumes of the measurement groups."""
+    """All volumes of the measurement groups, each once: one stands with the segment and again with its centre of mass."""
     from highdicom.sr import srread
     from pydicom.sr.codedict import codes
 
     content: Any = srread(file).content
     groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
-    return np.array([one.value for group in groups for one in group.get_measurements(name=codes.SCT.Volume)], float)
+    return np.array(
+        sorted({float(one.value) for group in groups for one in group.get_measurements(name=codes.SCT.Volume)})
+    )
 
 
 def pydicom_rtstruct(file: str, series: str) -> Array:

@@ -5,13 +5,14 @@ There are two groups of each label and region:
 * Its size: the volume, of a label that is there as a region of interest, which is a segment of the SEG file that
   ``dicom-seg`` writes of the same result. The UID of that file follows from the result, so that the report refers to
   it whether it is written before, after or never. Beside the volume stand the two diameters.
-* The two diameters as lines, so that viewers can draw them: on the image in which they lie, or in space where they lie
-  in no image of the series. Regions of interest may not hold lines, hence the second group.
+* Its place: the two diameters as lines, so that viewers can draw them, on the image in which they lie, or in space
+  where they lie in no image of the series; and the centre of mass as a point in the patient. Regions of interest may
+  hold neither, hence the second group.
 
-The template knows neither the centroid nor the sum of products: those are in the report.
+The template does not know the sum of products: that is in the report.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -172,7 +173,7 @@ class _Groups:
         from highdicom import sr
 
         # Every number has a content item below it: some viewers stumble over those without.
-        measurements = [sr.Measurement(codes.SCT.Volume, _decimal(one.volume_ml), _MILLILITRE, method=_BY_VOXELS)]
+        measurements = [_volume(one)]
         for term, length, _ in _diameters(one):
             measurements.append(sr.Measurement(term, length, codes.UCUM.Millimeter, derivation=codes.SCT.Maximum))
         common = self._common(name)
@@ -190,13 +191,23 @@ class _Groups:
         )
 
     def _lines(self, name: str, one: Measurements) -> Any:  # noqa: ANN401 - likewise
-        """Both diameters of the largest lesion with their ends."""
+        """Both diameters of the largest lesion with their ends, and the volume with its centre of mass."""
         from highdicom import sr
 
+        centroid = one.centroid_right_mm, one.centroid_anterior_mm, one.centroid_superior_mm
+        centre = sr.CoordinatesForMeasurement3D(
+            "POINT",
+            np.array([centroid], np.float64) * (-1, -1, 1),
+            self._source.first.FrameOfReferenceUID,
+            purpose=codes.DCM.CenterOfMass,
+        )
         return sr.MeasurementsAndQualitativeEvaluations(
             measurements=[
-                sr.Measurement(term, length, codes.UCUM.Millimeter, referenced_coordinates=[self._line(ends)])
-                for term, length, ends in _diameters(one)
+                *(
+                    sr.Measurement(term, length, codes.UCUM.Millimeter, referenced_coordinates=[self._line(ends)])
+                    for term, length, ends in _diameters(one)
+                ),
+                _volume(one, [centre]),
             ],
             **self._common(name, " diameters"),
         )
@@ -227,6 +238,13 @@ class _Groups:
         return sr.CoordinatesForMeasurement(
             "POLYLINE", index[:, :2] + 0.5, sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID)
         )
+
+
+def _volume(one: Measurements, places: Sequence[Any] | None = None) -> Any:  # noqa: ANN401 - likewise
+    from highdicom import sr
+
+    volume = _decimal(one.volume_ml)
+    return sr.Measurement(codes.SCT.Volume, volume, _MILLILITRE, method=_BY_VOXELS, referenced_coordinates=places)
 
 
 def _diameters(one: Measurements) -> Iterator[tuple[SrCode, float, Line]]:

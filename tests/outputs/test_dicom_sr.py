@@ -15,6 +15,7 @@ from segtool.spec import ModelSpec
 
 hd = pytest.importorskip("highdicom", reason="highdicom writes SR; pip install 'segtool[dicom]'")
 import highdicom.sr  # noqa: E402
+from pydicom.sr.codedict import codes  # noqa: E402
 
 SPEC = ModelSpec.model_validate(
     {
@@ -127,7 +128,7 @@ def test_lines_lie_in_the_patient_where_they_were_measured(tmp_path: Path, direc
     found = measure(label_map.labels, plan.geometry, SPEC)["ET"]
     (group,) = [g for g in content.get_image_measurement_groups() if g.tracking_identifier == "glioma ET diameters"]
     for number, expected in zip(
-        group.get_measurements(), (found.longest_ends_ras_mm, found.perpendicular_ends_ras_mm), strict=True
+        group.get_measurements()[:2], (found.longest_ends_ras_mm, found.perpendicular_ends_ras_mm), strict=True
     ):
         (line,) = number[0].ContentSequence
         image = images[line.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID]
@@ -202,3 +203,14 @@ def test_what_has_no_millimetres_or_is_no_series_is_refused(tmp_path: Path) -> N
         get_output("dicom-sr").write(tmp_path / "a.sr.dcm", Result("a", nifti, picture, SPEC, "ab"))
     with pytest.raises(OutputError, match="measurements in pixels"):
         written(tmp_path / "a.sr.dcm", result(tmp_path / "scan", labels(), label_map=picture))
+
+
+def test_the_centroid_is_a_point_in_the_patient(tmp_path: Path) -> None:
+    content = written(tmp_path / "a.sr.dcm", result(tmp_path / "scan", labels())).content
+    groups = content.get_image_measurement_groups()
+    (group,) = [one for one in groups if one.tracking_identifier == "glioma NCR diameters"]
+    (volume,) = group.get_measurements(codes.SCT.Volume)
+    (centre,) = [item for item in volume[0].ContentSequence if item.ValueType == "SCOORD3D"]
+    assert centre.ConceptNameCodeSequence[0].CodeMeaning == "Center of Mass"
+    # The necrotic pixel (5, 4, 1): 1 mm columns and rows from (-10, -20, 0), slices of 3 mm, in DICOM's LPS.
+    assert list(centre.GraphicData) == pytest.approx([-5, -16, 3], abs=1e-4)
