@@ -92,7 +92,7 @@ def highdicom_seg(file: str, series: str) -> Array:  # noqa: ARG001 - likewise
 
 
 def highdicom_sr(file: str, series: str) -> Array:  # noqa: ARG001 - likewise
-    """All volumes of the measurement groups, each once: one stands with the segment and again with its centre of mass."""
+    """All volumes of the measurement groups, each once: they stand with the segment and with the centre of mass."""
     from highdicom.sr import srread
     from pydicom.sr.codedict import codes
 
