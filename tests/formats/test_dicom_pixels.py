@@ -259,3 +259,18 @@ def test_rescaled_values_are_those_of_pydicom(tmp_path, slope, intercept):
     dataset = pydicom.dcmread(path)
     expected = pydicom.pixels.apply_rescale(dataset.pixel_array, dataset)
     np.testing.assert_allclose(read([path]).data[0, :, :, 0].T, expected, rtol=1e-6, atol=1e-3)
+
+
+def test_a_deflated_file_is_unpacked_as_far_as_a_slice_can_be(tmp_path, monkeypatch):
+    from segtool.formats.dicom import odd
+
+    affine = np.diag([-1.0, -1, 3, 1])
+    volume = np.zeros((64, 64, 2), np.int16)
+    paths = write_volume(tmp_path, volume, affine, syntax=DeflatedExplicitVRLittleEndian)
+    assert all(path.stat().st_size < 2000 for path in paths)
+    source = Source("dicom", tuple(paths))
+    assert DicomFormat().read_image(source).data.shape == (1, 64, 64, 2)
+    monkeypatch.setattr(odd, "MAX_INFLATED", 8000)  # a slice has 8192 bytes
+    for method in (DicomFormat().read_image, DicomFormat().describe):
+        with pytest.raises(UnreadableFileError, match="unpacks to more than"):
+            method(source)

@@ -102,10 +102,30 @@ def walk_to_tag(content: bytes, wanted: Wanted, end: int) -> tuple[Elements, Way
     return Elements(_between(content, way.values), syntax, walk.endian, place, 0), way
 
 
+def deflated_from(content: bytes) -> int | None:
+    """Where the packed part of a deflated file begins; None for all others.
+
+    Args:
+        content: Of the file, or its beginning with all of the meta header.
+    """
+    if content[128:132] != b"DICM":
+        return None
+    way = Way()
+    try:
+        place = Walk(content, "<", way, is_implicit=False).until(_AFTER_META, 132, _META, way.syntax, after=0x0001_FFFF)
+    except (struct.error, OddError, RecursionError):
+        return None
+    return place if _uid(content, way) == DEFLATED else None
+
+
+def _uid(content: bytes, way: Way) -> str:
+    return b"".join(_between(content, way.syntax).values()).rstrip(b"\0 ").decode("ascii", "replace")
+
+
 def _syntax(content: bytes, place: int, way: Way) -> tuple[str, int]:
     """The transfer syntax, and where the meta header that begins at ``place`` ends."""
     place = Walk(content, "<", way, is_implicit=False).until(_AFTER_META, place, _META, way.syntax, after=0x0001_FFFF)
-    syntax = b"".join(_between(content, way.syntax).values()).rstrip(b"\0 ").decode("ascii", "replace")
+    syntax = _uid(content, way)
     if syntax in ("", DEFLATED):
         raise OddError
     return syntax, place

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -34,10 +34,10 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
-from segtool.formats.dicom.elements import begins_like_dicom
+from segtool.formats.dicom.elements import begins_like_dicom, deflated_from
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.quiet import quiet
-from segtool.formats.dicom.slice import TAGS, Slice, slice_of, unreadable
+from segtool.formats.dicom.slice import MAX_PIXELS, TAGS, Slice, slice_of, unreadable
 
 DECODERS = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "pylibjpeg-libjpeg"),
@@ -46,6 +46,11 @@ DECODERS = {
     RLELossless: "pylibjpeg-rle",
 }
 """The package of the extra ``dicom`` that decodes each syntax, beside ``pylibjpeg`` itself."""
+
+MAX_INFLATED = 4 * MAX_PIXELS + 2**24
+"""Bytes of a deflated file, unpacked: the largest slice of four bytes a pixel, and a header."""
+
+_META_BYTES, _PIECE = 2**16, 2**20
 
 _HEADER = [keyword for keyword, _ in TAGS.values()]
 _PIXELS = [
@@ -233,4 +238,24 @@ def _dataset(path: Path, tags: list[str] | list[int], content: bytes | None) -> 
         if not begins_like_dicom(file.read(132)):
             raise InvalidDicomError
         file.seek(0)
+        _check_inflation(path, file)
+        file.seek(0)
         return pydicom.dcmread(file, force=True, stop_before_pixels=content is None, specific_tags=tags)
+
+
+def _check_inflation(path: Path, file: BinaryIO) -> None:
+    """Refuse a deflated file that would fill the memory: pydicom unpacks all of it before it reads a tag."""
+    start = deflated_from(file.read(_META_BYTES))
+    if start is None:
+        return
+    file.seek(start)
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    packed = file.read(_PIECE)
+    while packed and not inflate.eof:
+        size += len(inflate.decompress(packed, _PIECE))
+        if size > MAX_INFLATED:
+            raise UnreadableFileError(
+                f"{path}: unpacks to more than {MAX_INFLATED // 10**6} MB, no slice of a scan does",
+                "It is damaged, or no scan: leave it out, or export it again.",
+            )
+        packed = inflate.unconsumed_tail or file.read(_PIECE)
