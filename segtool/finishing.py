@@ -56,7 +56,7 @@ class CaseFinisher:
         self._progress.on_case(result)
 
     def already_done(self, source: CaseSource) -> bool:
-        """With ``resume``: True where the result exists, whose scores then join the report."""
+        """With ``resume``: True where the result exists, whose scores and measurements then join the report."""
         # Soft metrics need probabilities, which only the network can give.
         if not self._options.resume or self._options.soft_metrics or not self._files.are_there(source):
             return False
@@ -71,7 +71,17 @@ class CaseFinisher:
             outputs = tuple(map(self._relative, self._files.targets(source).values()))
         except CaseError:
             return False  # not readable as a result, so not finished: it is made again
-        self._add(CaseResult(source.name, "skipped", outputs[0], scores=scores, slices=slices, outputs=outputs))
+        self._add(
+            CaseResult(
+                source.name,
+                "skipped",
+                outputs[0],
+                scores=scores,
+                slices=slices,
+                measurements=self._measure(written),
+                outputs=outputs,
+            )
+        )
         return True
 
     def finish(self, job: Job) -> None:

@@ -127,6 +127,7 @@ def test_continue_reads_dicom_results_back(model: Path, tmp_path: Path, kind: st
     again = run(model, tmp_path / "in", tmp_path / "out", kind, resume=True)
     assert again.counts["skipped"] == 1
     assert again.cases[0].scores == first.cases[0].scores
+    assert again.cases[0].measurements == first.cases[0].measurements != {}
 
 
 def test_continue_reads_whole_label_maps_rather_than_dicom_results(model: Path, tmp_path: Path) -> None:
