@@ -120,7 +120,6 @@ class CaseFiles:
             model_sha256=self._sha256,
             probabilities=job.probabilities if self._options.save_probabilities else None,
             anonymise=self._options.anonymise,
-            notes=case.notes,
         )
         first: UserError | None = None
         for name, path in reversed(targets.items()):

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from segtool.case import Source
@@ -104,8 +103,7 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
 
 def _privacy(entries: Sequence[Entry]) -> Privacy:
     """What DICOM files among the label maps say of patients."""
-    known = (entry.personal if entry.volume is None else entry.volume.facts.personal for entry in entries)
-    return Privacy(frozenset(chain.from_iterable(known)))
+    return Privacy(frozenset().union(*(entry.told_of_patient for entry in entries)))
 
 
 def _name(entry: Entry, privacy: Privacy) -> str:

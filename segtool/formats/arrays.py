@@ -13,6 +13,9 @@ from segtool.geometry import Geometry
 
 AnyArray = npt.NDArray[Any]
 
+_UPRIGHT = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Affine of pictures without a place in the patient: rows grow downwards, as on axial slices."""
+
 MAX_LABEL = 65535
 """Far above any atlas in use; a larger value is an intensity."""
 
@@ -80,6 +83,15 @@ def check_index(source: Source, channels: int) -> None:
             f"{source.path}: no channel {source.index}, the file holds {channels} (counted from 0)",
             "Name a channel that is there.",
         )
+
+
+def as_volume(data: AnyArray, geometry: Geometry) -> tuple[AnyArray, Geometry]:
+    """A picture ``(..., H, W)`` as a volume ``(..., W, H, 1)``, a stack ``(..., N, H, W)`` as ``(..., W, H, N)``."""
+    if geometry.kind == "volume":
+        return data, geometry
+    stack = data[..., np.newaxis, :, :] if geometry.kind == "image" else data
+    data = np.moveaxis(stack, (-3, -2, -1), (-1, -2, -3))
+    return data, Geometry.of_volume(data.shape[-3:], _UPRIGHT)
 
 
 def native(values: AnyArray) -> AnyArray:

@@ -1,6 +1,5 @@
 """DICOM RT Structure Sets: structures as contours in the slices of a scan."""
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pydicom.dataelem import RawDataElement
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import narrow
+from segtool.formats.dicom.elements import digest
 from segtool.formats.dicom.odd import parsing
 from segtool.formats.polygons import Mask, polygons_mask
 from segtool.geometry import Geometry
@@ -138,7 +138,7 @@ def _structures(dataset: pydicom.Dataset) -> Iterator[_Structure]:
         yield _Structure(
             number=number,
             description=str(roi.get("ROIDescription") or ""),
-            frame=hashlib.sha256(frame.encode()).hexdigest() if frame else "",
+            frame=digest(frame),
             contours=tuple(points for points in closed if len(points)),
             without_area=without_area,
         )

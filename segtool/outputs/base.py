@@ -1,6 +1,7 @@
 """What every kind of result can do. One file a kind; the table is in :mod:`segtool.outputs`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.case import LabelMap, Source
+from segtool.formats.dicom.stack import StackPlan, stack_plan
 from segtool.spec import ModelSpec
 
 
@@ -23,7 +25,6 @@ class Result:
         model_sha256: Of the model's file; of several, joined with ``+``.
         probabilities: ``(L, *S)`` in the order of the spec's labels, where they were asked for.
         anonymise: Leave the patient's particulars blank in what must carry them.
-        notes: What the report says of the case.
     """
 
     name: str
@@ -33,7 +34,15 @@ class Result:
     model_sha256: str
     probabilities: npt.NDArray[np.floating[Any]] | None = None
     anonymise: bool = False
-    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def plan(self) -> StackPlan:
+        """How the files of a DICOM source stack. Read once for all kinds of results that are written.
+
+        Raises:
+            UnreadableFileError: They cannot be read any more.
+        """
+        return stack_plan(self.source)
 
 
 class Output(Protocol):

@@ -1,5 +1,7 @@
 """What labels mean in the terms of DICOM, and the colours in which viewers show them."""
 
+from pydicom.sr.coding import Code as SrCode
+
 from segtool.formats.png import PALETTE
 from segtool.spec import Code, LabelCode, LabelSpec
 
@@ -61,3 +63,8 @@ def code_of(label: LabelSpec) -> LabelCode:
 def code_of_name(name: str) -> tuple[Code, Code]:
     """Category and type of the property that a label or region of this name is."""
     return _NAMES.get("-".join(name.lower().replace("_", " ").split()), (ABNORMAL, LESION))
+
+
+def concept(code: Code) -> SrCode:
+    """A code as pydicom and highdicom take it."""
+    return SrCode(code.value, code.scheme, code.meaning)

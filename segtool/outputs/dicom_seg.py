@@ -11,9 +11,9 @@ from pydicom.valuerep import DS
 from segtool.case import Source
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.seg import LABEL
-from segtool.formats.dicom.stack import StackPlan, stack_plan
+from segtool.formats.dicom.stack import StackPlan
 from segtool.outputs.base import Result
-from segtool.outputs.dicom_codes import BRAIN, code_of
+from segtool.outputs.dicom_codes import BRAIN, code_of, concept
 from segtool.outputs.dicom_common import (
     SourceSeries,
     derived_uid,
@@ -27,7 +27,7 @@ from segtool.outputs.dicom_common import (
     tracking,
     writing,
 )
-from segtool.spec import Code, LabelSpec
+from segtool.spec import LabelSpec
 
 Kind = Literal["BINARY", "FRACTIONAL", "LABELMAP"]
 
@@ -84,12 +84,12 @@ def _kind_of(result: Result) -> Kind:
     return "BINARY" if result.probabilities is None else "FRACTIONAL"
 
 
-def segmentation_uid(source: SourceSeries, result: Result, plan: StackPlan) -> str:
+def segmentation_uid(source: SourceSeries, result: Result) -> str:
     """SOP instance UID of the file that :class:`SegOutput` writes of a result, whether or not it does.
 
     Segment ``n`` of it is the label at place ``n - 1`` of the spec.
     """
-    return instance_uid(source, result, SegOutput.name, _frames(result, _kind_of(result), plan))
+    return instance_uid(source, result, SegOutput.name, _frames(result, _kind_of(result)))
 
 
 def _write(path: Path, result: Result, name: str, kind: Kind) -> None:
@@ -97,10 +97,9 @@ def _write(path: Path, result: Result, name: str, kind: Kind) -> None:
     source = source_series(result, name)
     with writing(result, name):
         _even_out(source, result)
-        plan = stack_plan(result.source)
         # Of files that repeat a position one has frames: no place has two of a segment.
-        images = [source.images[file] for file in np.sort(plan.order)]
-        frames = _frames(result, kind, plan)
+        images = [source.images[file] for file in np.sort(result.plan.order)]
+        frames = _frames(result, kind)
         uid = instance_uid(source, result, name, frames)
         dataset = _segmentation(frames, images, source, result, name, kind, uid)
         if kind == "FRACTIONAL":
@@ -109,7 +108,7 @@ def _write(path: Path, result: Result, name: str, kind: Kind) -> None:
         save(path, dataset, source)
 
 
-def _frames(result: Result, kind: Kind, plan: StackPlan) -> AnyArray:
+def _frames(result: Result, kind: Kind) -> AnyArray:
     """What the file holds for the first image of each position, in the order of its files, uint8.
 
     Segment numbers ``(N, rows, columns)``; of a fractional one shares of 255 ``(segments, N, rows, columns)``.
@@ -117,8 +116,8 @@ def _frames(result: Result, kind: Kind, plan: StackPlan) -> AnyArray:
     if kind == "FRACTIONAL":
         assert result.probabilities is not None
         shares = (np.rint(share * np.float32(255)).astype(np.uint8) for share in result.probabilities)
-        return np.stack([_slices(share, plan) for share in shares])
-    frames = _slices(result.label_map.labels, plan).astype(np.uint8, copy=False)
+        return np.stack([_slices(share, result.plan) for share in shares])
+    frames = _slices(result.label_map.labels, result.plan).astype(np.uint8, copy=False)
     labels = result.spec.labels
     if kind == "LABELMAP" or [label.value for label in labels] == list(range(1, len(labels) + 1)):
         return frames
@@ -209,8 +208,8 @@ def _described(label: LabelSpec, number: int, source: SourceSeries, result: Resu
     described = SegmentDescription(
         segment_number=number,
         segment_label=long_string(label.name),
-        segmented_property_category=_concept(code.category),
-        segmented_property_type=_concept(code.type),
+        segmented_property_category=concept(code.category),
+        segmented_property_type=concept(code.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=long_string(spec.name),
@@ -219,19 +218,13 @@ def _described(label: LabelSpec, number: int, source: SourceSeries, result: Resu
             source=long_string(f"{spec.name[:46]} {sha256[:16]}"),
             parameters={"model_sha256": sha256},
         ),
-        anatomic_regions=[_concept(BRAIN)],
+        anatomic_regions=[concept(BRAIN)],
         tracking_id=track_id,
         tracking_uid=track_uid,
         display_color=CIELabColor.from_rgb(*code.colour) if code.colour else None,
     )
     described.SegmentDescription = LABEL.format(label.value)
     return described
-
-
-def _concept(code: Code) -> Any:  # noqa: ANN401 - a class of highdicom, which has no types here
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _even_out(source: SourceSeries, result: Result) -> None:

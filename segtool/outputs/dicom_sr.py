@@ -25,10 +25,9 @@ from pydicom.uid import SegmentationStorage
 
 from segtool.case import Source
 from segtool.errors import OutputError
-from segtool.formats.dicom.stack import StackPlan, stack_plan
 from segtool.measurements import Measurements, measure
 from segtool.outputs.base import Result
-from segtool.outputs.dicom_codes import BRAIN, code_of, code_of_name
+from segtool.outputs.dicom_codes import BRAIN, code_of, code_of_name, concept
 from segtool.outputs.dicom_common import (
     MANUFACTURER,
     SourceSeries,
@@ -82,10 +81,9 @@ class SrOutput:
                 f"Leave {self.name} out; the report has its measurements in pixels.",
             )
         with writing(result, self.name):
-            plan = stack_plan(result.source)
-            segmentation = _segmentation(source, result, segmentation_uid(source, result, plan))
+            segmentation = _segmentation(source, result, segmentation_uid(source, result))
             found = measure(label_map.labels, label_map.geometry, result.spec)
-            groups = _Groups(result, source, plan, segmentation.SOPInstanceUID)
+            groups = _Groups(result, source, segmentation.SOPInstanceUID)
             content = groups.report(found)
             uid = np.frombuffer(segmentation.SOPInstanceUID.encode(), np.uint8)
             document = highdicom.sr.Comprehensive3DSR(
@@ -117,8 +115,8 @@ class _Groups:
         drawn_on: The images on which lines are drawn, by their UID.
     """
 
-    def __init__(self, result: Result, source: SourceSeries, plan: StackPlan, segmentation: str) -> None:
-        self._result, self._source, self._plan, self._segmentation = result, source, plan, segmentation
+    def __init__(self, result: Result, source: SourceSeries, segmentation: str) -> None:
+        self._result, self._source, self._segmentation = result, source, segmentation
         self._terms: dict[str, tuple[Code, Code]] = {name: code_of_name(name) for name in result.spec.regions}
         for label in result.spec.labels:
             self._terms[label.name] = code_of(label).category, code_of(label).type
@@ -157,9 +155,9 @@ class _Groups:
         spec, (identifier, uid) = self._result.spec, tracking(self._source, self._result, f"{name}{what}")
         return {
             "tracking_identifier": sr.TrackingIdentifier(uid=uid, identifier=identifier),
-            "finding_category": _concept(category),
-            "finding_type": _concept(kind),
-            "finding_sites": [sr.FindingSite(anatomic_location=_concept(BRAIN))],
+            "finding_category": concept(category),
+            "finding_type": concept(kind),
+            "finding_sites": [sr.FindingSite(anatomic_location=concept(BRAIN))],
             "algorithm_id": sr.AlgorithmIdentification(
                 name=long_string(spec.name),
                 version=long_string(spec.version),
@@ -228,11 +226,11 @@ class _Groups:
         index = np.linalg.solve(geometry.affine[:3, :3], (points - geometry.affine[:3, 3]).T).T
         layer = np.rint(index[:, 2])
         is_in_image = layer[0] == layer[1] and np.abs(index[:, 2] - layer).max() < _IN_SLICE
-        if self._plan.is_interpolated or not is_in_image:
+        if self._result.plan.is_interpolated or not is_in_image:
             return sr.CoordinatesForMeasurement3D(
                 "POLYLINE", points * (-1, -1, 1), self._source.first.FrameOfReferenceUID
             )
-        image = self._source.images[self._plan.order[int(layer[0])]]
+        image = self._source.images[self._result.plan.order[int(layer[0])]]
         self.drawn_on[image.SOPInstanceUID] = self._listed(image)
         # Columns, then rows; the centre of the first pixel is at one half.
         return sr.CoordinatesForMeasurement(
@@ -258,7 +256,3 @@ def _decimal(value: float | None) -> float:
     """With six decimals at most: a decimal string of DICOM has 16 characters."""
     assert value is not None
     return round(value, 6)
-
-
-def _concept(code: Code) -> SrCode:
-    return SrCode(code.value, code.scheme, code.meaning)

@@ -14,14 +14,12 @@ from segtool.atomic import PARTIAL_PREFIX, atomic_path
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
 from segtool.formats import get_format
+from segtool.formats.arrays import as_volume, narrow
 from segtool.geometry import Geometry
 from segtool.outputs.base import Result
 from segtool.preprocess.sliced import slice_orientation
 
 LabelArray = npt.NDArray[np.integer[Any]]
-
-_UPRIGHT = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Affine of pictures without a place in the patient: rows grow downwards, as on axial slices."""
 
 
 class NiftiOutput:
@@ -44,10 +42,8 @@ class NiftiOutput:
             return
         # Brings nibabel, which other kinds do without.
         from segtool.formats import nifti
-        from segtool.formats.arrays import narrow
 
-        labels, geometry = _as_volume(narrow(result.label_map.labels), result.label_map.geometry)
-        nifti.save(path, labels, geometry)
+        nifti.save(path, *as_volume(narrow(result.label_map.labels), result.label_map.geometry))
 
 
 class PngOutput:
@@ -107,14 +103,6 @@ class Hdf5Output:
             dataset = write_mask(file, "mask", result.label_map.labels)
             if result.label_map.geometry.is_physical:
                 dataset.attrs["affine"] = result.label_map.geometry.affine
-
-
-def _as_volume(labels: LabelArray, geometry: Geometry) -> tuple[LabelArray, Geometry]:
-    """A picture ``(H, W)`` as ``(W, H, 1)``, a stack ``(N, H, W)`` as ``(W, H, N)``."""
-    if geometry.kind == "volume":
-        return labels, geometry
-    stack = labels[np.newaxis] if geometry.kind == "image" else labels
-    return stack.T, Geometry.of_volume(stack.T.shape, _UPRIGHT)
 
 
 def _slices(labels: LabelArray, geometry: Geometry) -> LabelArray:

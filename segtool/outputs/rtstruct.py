@@ -16,7 +16,6 @@ from scipy import ndimage
 
 from segtool.case import Source
 from segtool.errors import OutputError
-from segtool.formats.dicom.stack import stack_plan
 from segtool.formats.png import PALETTE
 from segtool.formats.rtstruct import LABEL, REGION
 from segtool.outputs.base import Result
@@ -200,7 +199,7 @@ def _observed(structure: _Structure) -> Dataset:
 
 
 def _contoured(structures: list[_Structure], source: SourceSeries, result: Result) -> list[Dataset]:
-    plan = stack_plan(result.source)
+    plan = result.plan
     # By height, each position once: contours that lie twice in one place would cancel out.
     images = [source.images[file] for file in plan.order]
     slices = plan.to_slices(result.label_map.labels)[plan.order]

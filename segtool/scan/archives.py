@@ -12,6 +12,7 @@ from segtool.errors import UsageError
 from segtool.formats import suffix_of
 from segtool.scan.archive_files import archive_suffix, member_names, unpack_into
 from segtool.scan.found import Problem
+from segtool.scan.privacy import Privacy
 from segtool.scan.walk import DIRECTORY, NOT_SCANS, find_entries, may_be_dicom
 
 
@@ -31,11 +32,12 @@ class Unpacked:
 
     def mended(self, text: str) -> str:
         """``text`` with archives in place of their temporary folders."""
-        # A folder's path may begin another's.
-        for folder in sorted(self.shown, key=lambda path: len(str(path)), reverse=True):
-            for name in (str(folder), folder.as_posix()):
-                text = text.replace(name, self.shown[folder])
-        return text
+        return Privacy().showing(self.names).plain(text)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """As ``shown``, by every way in which a message may write the folder."""
+        return {name: shown for folder, shown in self.shown.items() for name in (str(folder), folder.as_posix())}
 
 
 @contextmanager

@@ -86,8 +86,7 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
 
 def _privacy(entries: Iterable[Entry], words: Iterable[str]) -> Privacy | None:
     """What DICOM headers say of patients, those of entries beside other ``words``; None where they say nothing."""
-    known = (entry.personal if entry.volume is None else entry.volume.facts.personal for entry in entries)
-    personal = set(words).union(*known)
+    personal = set(words).union(*(entry.told_of_patient for entry in entries))
     return Privacy(personal) if personal else None
 
 

@@ -1,7 +1,6 @@
 """DICOM files of all inputs as entries: volumes where they lie, segmentations as references."""
 
 import filecmp
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from segtool.errors import UnreadableFileError
 from segtool.formats import suffix_of
 from segtool.formats.dicom.aside import is_cut
-from segtool.formats.dicom.elements import looks_like_dicom
+from segtool.formats.dicom.elements import digest, looks_like_dicom
 from segtool.formats.dicom.facts import DicomVolume
 from segtool.formats.dicom.index import FileFacts, read_facts
 from segtool.formats.dicom.texts import personal_words
@@ -175,7 +174,7 @@ def referenced_series(path: Path) -> frozenset[str]:
         uids = odd_references(path, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence")
     except UnreadableFileError:
         return frozenset()
-    return frozenset(hashlib.sha256(uid.encode()).hexdigest() for uid in uids if uid)
+    return frozenset(digest(uid) for uid in uids if uid)
 
 
 def _copies(copies: Sequence[tuple[Path, Path]]) -> Iterator[Problem]:

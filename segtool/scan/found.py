@@ -101,6 +101,11 @@ class Entry:
     personal: frozenset[str] = frozenset()
 
     @property
+    def told_of_patient(self) -> frozenset[str]:
+        """What the header of a DICOM file says of the patient, as ``SeriesFacts.personal``."""
+        return self.personal if self.volume is None else self.volume.facts.personal
+
+    @property
     def root_name(self) -> str:
         """The input folder's own name."""
         return self.root.rpartition("/")[2]

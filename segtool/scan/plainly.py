@@ -31,6 +31,6 @@ def scan_unpacked(
         found = look(folders.inputs, spec, options)
     except UsageError as error:
         raise UsageError(folders.mended(error.problem), folders.mended(error.remedy)) from error
-    privacy = found.privacy.showing({str(folder): name for folder, name in folders.shown.items()})
+    privacy = found.privacy.showing(folders.names)
     problems = (problem.told(privacy.plain) for problem in (*folders.problems, *found.problems))
     return replace(found, problems=tuple(problems), privacy=privacy)

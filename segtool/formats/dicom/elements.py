@@ -4,6 +4,7 @@ Files that scanners and archives write are plain: a preamble, tags that ascend, 
 walk takes a tenth of what a full parser takes. Whatever else occurs is odd, and left to pydicom.
 """
 
+import hashlib
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -195,6 +196,11 @@ def beginning(read: Read, walk: Callable[[bytes], T], content: bytes = b"") -> T
             if len(content) < size:
                 raise
     raise OddError
+
+
+def digest(uid: str) -> str:
+    """SHA-256 of a UID, hexadecimal, as which it may show and be compared; empty for none."""
+    return hashlib.sha256(uid.encode()).hexdigest() if uid else ""
 
 
 def looks_like_dicom(path: Path) -> bool:

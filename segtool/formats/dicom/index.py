@@ -3,7 +3,6 @@
 Values stay the bytes they are: of 50,000 files most need no more than a comparison.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.dicom.alike import AlikeHeaders
-from segtool.formats.dicom.elements import OddError, looks_like_dicom
+from segtool.formats.dicom.elements import OddError, digest, looks_like_dicom
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.walk import Wanted
 
@@ -94,14 +93,13 @@ class FileFacts:
         return tuple(found) if len(found) == count else None
 
     def digest(self, keyword: str) -> str:
-        """SHA-256 of a UID, hexadecimal; empty where there is none."""
-        text = self.text(keyword)
-        return hashlib.sha256(text.encode()).hexdigest() if text else ""
+        """Of a UID; empty where there is none."""
+        return digest(self.text(keyword))
 
     @property
     def series(self) -> str:
         """Digest of the SeriesInstanceUID. A file without one is a series of its own."""
-        return self.digest("SeriesInstanceUID") or hashlib.sha256(str(self.path).encode()).hexdigest()
+        return self.digest("SeriesInstanceUID") or digest(str(self.path))
 
     @property
     def size(self) -> tuple[int, int] | None:

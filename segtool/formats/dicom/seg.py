@@ -1,6 +1,5 @@
 """DICOM Segmentation and Label Map Segmentation: frames of one segment each, or of segment numbers."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydicom.pixels.utils import pixel_array
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import AnyArray, narrow
+from segtool.formats.dicom.elements import digest
 from segtool.formats.dicom.odd import parsing
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.repair import tolerance_mm
@@ -103,8 +103,8 @@ def _read(path: Path, scan: Geometry | None, frame_of_reference: str) -> LabelMa
     with parsing(path):
         dataset = pydicom.dcmread(path, force=True)
         _check_kind(dataset, path)
-        own = hashlib.sha256(str(dataset.get("FrameOfReferenceUID") or "").encode()).hexdigest()
-        if frame_of_reference and dataset.get("FrameOfReferenceUID") and own != frame_of_reference:
+        own = digest(str(dataset.get("FrameOfReferenceUID") or ""))
+        if frame_of_reference and own and own != frame_of_reference:
             raise GridError(
                 f"{path}: the segmentation has another frame of reference than the scan",
                 "Give the scan on which it was made.",

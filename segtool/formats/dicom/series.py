@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from segtool.case import Image, LabelMap, Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.arrays import AnyArray, check_index, narrow
+from segtool.formats.arrays import AnyArray, as_volume, check_index, narrow
 from segtool.formats.base import Description
 from segtool.formats.dicom.elements import looks_like_dicom
 from segtool.formats.dicom.read import SeriesKey, SeriesReader, read_header, read_series_key
@@ -18,9 +18,6 @@ from segtool.formats.dicom.stack import plan_of
 from segtool.geometry import Geometry
 
 __all__ = ["DicomFormat", "SeriesKey", "looks_like_dicom", "read_series_key"]
-
-_UPRIGHT = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Affine of a picture without a place in the patient: rows grow downwards, as on DICOM's axial slices."""
 
 
 class DicomFormat:
@@ -90,8 +87,7 @@ class DicomFormat:
         Raises:
             OutputError: The file cannot be written.
         """
-        voxels, geometry = _as_volume(narrow(label_map.labels)[np.newaxis], label_map.geometry)
-        _save(path, voxels[0], geometry)
+        _save(path, *as_volume(narrow(label_map.labels), label_map.geometry))
 
     def probabilities_suffix(self, source: Source) -> str:  # noqa: ARG002 - Protocol
         """Always ``.nii.gz``."""
@@ -109,7 +105,7 @@ class DicomFormat:
         Raises:
             OutputError: The file cannot be written.
         """
-        voxels, grid = _as_volume(probabilities, geometry)
+        voxels, grid = as_volume(probabilities, geometry)
         _save(path, np.moveaxis(voxels, 0, -1).astype(np.float32, copy=False), grid)
 
 
@@ -123,7 +119,7 @@ def _save(path: Path, voxels: AnyArray, geometry: Geometry) -> None:
 def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
     """Headers and values ``(slices, rows, columns)`` in the order of ``paths``, each file read once.
 
-    Slices of another size leave their place at 0: :func:`grid_of` refuses them.
+    Slices of another size leave their place at 0: :func:`plan_of` refuses them.
     """
     reader = SeriesReader()
     header, first = reader.slice(paths[0])
@@ -145,10 +141,3 @@ def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
         for index, values in others.items():
             stack[index] = values
     return headers, stack
-
-
-def _as_volume(data: npt.NDArray[Any], geometry: Geometry) -> tuple[npt.NDArray[Any], Geometry]:
-    """``(C, *S)`` and its grid, a picture ``(C, rows, columns)`` as ``(C, columns, rows, 1)``."""
-    if geometry.kind == "volume":
-        return data, geometry
-    return data.swapaxes(1, 2)[..., np.newaxis], Geometry.of_volume((*geometry.shape[::-1], 1), _UPRIGHT)

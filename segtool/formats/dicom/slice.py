@@ -1,6 +1,5 @@
 """What one file of a DICOM series says: its place in the patient and what its values mean."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
+from segtool.formats.dicom.elements import digest
 
 CONVERT = "Convert it to NIfTI with dcm2niix."
 
@@ -164,7 +164,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
         inverted_from=(-1 if signed else 2**stored - 1) if is_inverted else None,
         modality=str(tags.get("Modality", "")) or "unknown",
         syntax=tags.syntax,
-        frame_of_reference=hashlib.sha256(frame[0].encode()).hexdigest() if frame and frame[0] else "",
+        frame_of_reference=digest(frame[0]) if frame else "",
         padding=_padding(tags, is_signed=signed),
     )
 
