@@ -16,8 +16,9 @@ from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 from benchmarks.common import REAL_DATA
 from benchmarks.folder import write_series
 from segtool.case import Source
-from segtool.formats.dicom.read import read_series_key
+from segtool.formats.dicom.index import read_facts
 from segtool.formats.dicom.series import DicomFormat
+from segtool.scan.walk import find_entries
 
 SLICES = 384
 Sides = dict[str, Callable[[], Any]]
@@ -108,12 +109,12 @@ def compressed(folder: Path) -> tuple[str, Sides]:
 
 
 def headers(folder: Path) -> tuple[str, Sides]:
-    """To which series files belong: what finding cases asks of each."""
+    """What finding cases asks of each file, the series to which it belongs among it."""
     write_real(folder / "series")
     files = sorted((folder / "series").rglob("*.dcm"))
     tags = ["SeriesInstanceUID", "SOPClassUID", "Modality", "Rows", "Columns"]
     sides: Sides = {
-        "segtool": lambda: [read_series_key(file) for file in files],
+        "segtool": lambda: read_facts(files),
         "pydicom, these tags": lambda: [
             pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags) for file in files
         ],
@@ -130,14 +131,13 @@ def _readers(folder: Path, files: list[Path]) -> Sides:
         datasets = [pydicom.dcmread(file) for file in files]
         return np.stack([one.pixel_array for one in sorted(datasets, key=height_mm)])
 
-    def with_keys() -> Any:  # noqa: ANN401 - an array
-        for file in files:
-            read_series_key(file)
-        return DicomFormat().read_image(source).data
+    def found() -> Any:  # noqa: ANN401 - an array
+        (entry,) = find_entries([folder / "series"]).entries
+        return DicomFormat().read_image(Source("dicom", entry.paths)).data
 
     sides: Sides = {
         "segtool": lambda: DicomFormat().read_image(source).data,
-        "segtool, finding included": with_keys,
+        "segtool, finding included": found,
         "pydicom": by_pydicom,
     }
     if find_spec("SimpleITK"):

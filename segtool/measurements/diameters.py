@@ -58,22 +58,20 @@ _REACHES = (1, 1, 2, 4, 8, 1)
 
 @dataclass(frozen=True, eq=False)
 class Sections:
-    """Every lesion in every slice, a section each, with bounds of its longest diameter.
+    """Every lesion in every slice, a section each, with a bound of its longest diameter.
 
     Args:
         runs: Ordered by lesion, then slice.
         starts: ``(S,)`` the first run of each section.
         lesion: ``(S,)`` the lesion of each.
         pixels: ``(2, 2)`` the step from row to row and from column to column in the plane, in mm or pixels.
-        at_least: ``(S,)`` no longer than the longest diameter.
-        at_most: ``(S,)`` no shorter than it.
+        at_most: ``(S,)`` no shorter than the longest diameter.
     """
 
     runs: Runs
     starts: IntArray
     lesion: IntArray
     pixels: FloatArray
-    at_least: FloatArray
     at_most: FloatArray
 
     @classmethod
@@ -92,7 +90,7 @@ class Sections:
             # A pixel's own outline, a diamond, reaches this far to both sides of its centre.
             np.maximum(widths, width + max(abs(row), abs(column)), out=widths)
         # No direction is farther from one of those than half the angle between them.
-        return cls(runs, starts, lesions[starts], pixels, widths, widths / math.cos(math.pi / 2 / _DIRECTIONS))
+        return cls(runs, starts, lesions[starts], pixels, widths / math.cos(math.pi / 2 / _DIRECTIONS))
 
     def diameters(self, lesion: int) -> Diameters:
         """Of one lesion; of equally long diameters the one with the longer perpendicular."""

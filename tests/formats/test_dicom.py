@@ -22,7 +22,10 @@ from pydicom.uid import (
 
 from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.dicom.series import DicomFormat, looks_like_dicom, read_series_key
+from segtool.formats.dicom.elements import looks_like_dicom
+from segtool.formats.dicom.index import read_facts
+from segtool.formats.dicom.series import DicomFormat
+from segtool.formats.dicom.volumes import volumes_of
 from segtool.formats.nifti import NiftiFormat
 
 PIXELS = np.arange(12, dtype=np.int16).reshape(3, 4)  # 3 rows, 4 columns
@@ -284,29 +287,32 @@ def test_odd_values_are_neither_warned_of_nor_logged(tmp_path, caplog):
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         both(Source("dicom", (path,)))
-        assert read_series_key(path) is not None
+        assert read_facts([path]) != [None]
     assert caplog.records == []
 
 
 def test_files_of_one_series_share_a_key_that_names_nobody(tmp_path):
     source = series(tmp_path, slice_at((0, 0, 0)), slice_at((0, 0, 1)), slice_at(SeriesInstanceUID="1.2.4"))
-    first, second, other = (read_series_key(path) for path in source.paths)
-    assert first == second != other
-    assert (first.is_image, first.modality) == (True, "MR")
+    first, second, other = read_facts(source.paths)
+    assert first.series == second.series != other.series
+    (volume, alone) = volumes_of([first, second, other]).volumes
+    assert (len(volume.paths), volume.series, alone.series) == (2, first.series, other.series)
+    assert (volume.set_aside, volume.facts.modality) == ("", "MR")
     # The first 8 digits of sha256("1.2.3").
-    assert first.short_name == "series-c47f5b18"
-    assert "1.2.3" not in repr(first)
+    assert volume.short_name == "series-c47f5b18"
+    assert "1.2.3" not in repr(volume)
 
 
 def test_files_without_a_series_are_each_their_own(tmp_path):
     source = series(tmp_path, slice_at(SeriesInstanceUID=None), slice_at(SeriesInstanceUID=None))
-    keys = {read_series_key(path).digest for path in source.paths}
+    keys = {facts.series for facts in read_facts(source.paths)}
     assert len(keys) == 2
 
 
 @pytest.mark.parametrize("modality", ["SEG", "SR"])
 def test_other_objects_are_no_images(tmp_path, modality):
-    assert not read_series_key(stack(tmp_path, (0,), Modality=modality).path).is_image
+    volumes = volumes_of(read_facts(stack(tmp_path, (0,), Modality=modality).paths)).volumes
+    assert all(volume.set_aside for volume in volumes)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +328,7 @@ def test_other_objects_are_no_images(tmp_path, modality):
 def test_other_files_are_not_dicom(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     assert not looks_like_dicom(tmp_path / "a")
-    assert read_series_key(tmp_path / "a") is None
+    assert read_facts([tmp_path / "a"]) == [None]
 
 
 angles = st.floats(-180, 180)

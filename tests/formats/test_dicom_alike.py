@@ -15,8 +15,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from segtool.case import Source
 from segtool.formats.dicom.alike import AlikeHeaders
 from segtool.formats.dicom.elements import OddError, find, find_in_file, values_in_file, walk_to_tag
+from segtool.formats.dicom.index import read_facts
 from segtool.formats.dicom.odd import odd_header
-from segtool.formats.dicom.read import SeriesReader, read_series_key
+from segtool.formats.dicom.read import SeriesReader
 from segtool.formats.dicom.series import DicomFormat
 from segtool.formats.dicom.slice import TAGS
 
@@ -254,14 +255,14 @@ def test_a_series_of_changing_lengths_and_types_is_read_slice_by_slice(tmp_path)
 def test_keys_of_series_that_take_turns_are_their_own(tmp_path):
     kinds = ({}, {"SeriesInstanceUID": "1.2.4"}, {"Modality": "CT"}, {"Rows": None, "PixelData": None})
     paths = [saved(tmp_path / f"{n}.dcm", dataset_of(**kind)) for n, kind in enumerate(kinds)]
-    keys = [read_series_key(path) for path in paths + paths]
-    assert keys[:4] == keys[4:]
-    assert keys[0].digest == keys[2].digest != keys[1].digest
-    assert [key.modality for key in keys[:4]] == ["MR", "MR", "CT", "MR"]
-    assert [key.is_image for key in keys[:4]] == [True, True, True, False]
+    facts = read_facts(paths + paths)
+    assert [one.values for one in facts[:4]] == [one.values for one in facts[4:]]
+    assert facts[0].series == facts[2].series != facts[1].series
+    assert [one.text("Modality") for one in facts[:4]] == ["MR", "MR", "CT", "MR"]
+    assert [one.size is not None for one in facts[:4]] == [True, True, True, False]
 
 
 def test_files_without_a_series_are_series_of_their_own(tmp_path):
     paths = [saved(tmp_path / f"{n}.dcm", dataset_of(SeriesInstanceUID=None)) for n in range(2)]
-    first, second = map(read_series_key, paths)
-    assert first.digest != second.digest
+    first, second = read_facts(paths)
+    assert first.series != second.series

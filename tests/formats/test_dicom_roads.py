@@ -21,6 +21,7 @@ from segtool.case import Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.dicom import read as dicom_read
 from segtool.formats.dicom.elements import OddError, find, find_in_file
+from segtool.formats.dicom.index import read_facts
 from segtool.formats.dicom.odd import odd_header
 from segtool.formats.dicom.plain import plain_pixels
 from segtool.formats.dicom.series import DicomFormat
@@ -193,7 +194,7 @@ def test_sequences_nested_without_end_are_no_crash(tmp_path):
 def test_a_deflated_file_that_ends_early_is_one_line(tmp_path):
     path = saved(tmp_path / "a.dcm", dataset_of(size=(32, 32)), DeflatedExplicitVRLittleEndian)
     path.write_bytes(path.read_bytes()[:-1000])
-    assert dicom_read.read_series_key(path) is None
+    assert read_facts([path]) == [None]
     for read in (dicom_read.read_slice, dicom_read.read_header):
         with pytest.raises(UnreadableFileError, match="truncated"):
             read(path)
@@ -234,7 +235,7 @@ def test_every_file_is_read_once(tmp_path, monkeypatch):
     DicomFormat().read_image(Source("dicom", tuple(paths)))
     assert sorted(opened) == ["0.dcm", "1.dcm", "2.dcm"]
     opened.clear()
-    assert dicom_read.read_series_key(paths[0]).modality == "MR"
+    assert [facts.text("Modality") for facts in read_facts(paths[:1])] == ["MR"]
     assert opened == ["0.dcm"]
 
 

@@ -114,17 +114,6 @@ def _decoded(dataset: pydicom.Dataset, header: Slice) -> AnyArray:
         raise
 
 
-def odd_values(path: Path, *keywords: str) -> dict[str, str]:
-    """The texts of those of ``keywords`` that occur, in any kind of object.
-
-    Raises:
-        UnreadableFileError: Not DICOM, or truncated.
-    """
-    with parsing(path):
-        dataset = _dataset(path, list(keywords), None)
-        return {keyword: str(dataset.get(keyword) or "") for keyword in keywords if keyword in dataset}
-
-
 def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes], str]:
     """Those of ``keywords`` that occur, in any kind of object, as they lie in the file, and their byte order.
 

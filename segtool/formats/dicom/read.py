@@ -1,10 +1,7 @@
 """Reads the files of a DICOM series: plain ones by a short road, all others through pydicom."""
 
-import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
@@ -13,83 +10,14 @@ import numpy as np
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.alike import AlikeHeaders
-from segtool.formats.dicom.elements import Elements, OddError, Wanted, looks_like_dicom
+from segtool.formats.dicom.elements import Elements, OddError
 from segtool.formats.dicom.plain import PlainPixels, PlainTags, plain_pixels
 from segtool.formats.dicom.slice import TAGS, Slice, intensities, slice_of, unreadable
 
-_NOT_IMAGES = {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC"}
-_SERIES: Wanted = {
-    0x0008_0005: ("SpecificCharacterSet", b"CS"),
-    0x0008_0016: ("SOPClassUID", b"UI"),
-    0x0008_0060: ("Modality", b"CS"),
-    0x0020_000E: ("SeriesInstanceUID", b"UI"),
-    0x0028_0010: ("Rows", b"US"),
-    0x0028_0011: ("Columns", b"US"),
-}
-_TEXTS = ("Modality", "SeriesInstanceUID")
-_MOST_SERIES = 256
-"""Whose keys are remembered: one after another, a few of them mixed."""
-_KEYS, _HEADERS = AlikeHeaders(_SERIES), AlikeHeaders(TAGS)
+_HEADERS = AlikeHeaders(TAGS)
 
 _ODD = (OddError, UnreadableFileError, ValueError, TypeError)
 """Also what the short road would refuse: the other one says why."""
-
-
-@dataclass(frozen=True)
-class SeriesKey:
-    """To which series a file belongs, without anything that identifies a patient.
-
-    Args:
-        digest: SHA-256 of the SeriesInstanceUID, hexadecimal; files of one series share it.
-        is_image: False for segmentations, reports and the like.
-        modality: Such as ``MR``; empty where the header has none.
-    """
-
-    digest: str
-    is_image: bool
-    modality: str
-
-    @property
-    def short_name(self) -> str:
-        """``series-`` and 8 hexadecimal digits: fit for file names and messages."""
-        return f"series-{self.digest[:8]}"
-
-
-def read_series_key(path: Path) -> SeriesKey | None:
-    """Read the header of ``path`` as far as grouping needs it; None where it is not a readable DICOM object.
-
-    A file without SeriesInstanceUID is a series of its own.
-    """
-    try:
-        try:
-            return _plain_key(tuple(_KEYS.find_in_file(path).values.items()))
-        except (OddError, OSError):
-            if not looks_like_dicom(path):
-                return None
-            from segtool.formats.dicom.odd import odd_values
-
-            return _key(odd_values(path, *(keyword for keyword, _ in _SERIES.values())), path)
-    except (UnreadableFileError, OSError):
-        return None
-
-
-@lru_cache(_MOST_SERIES)
-def _plain_key(values: tuple[tuple[str, bytes], ...]) -> SeriesKey | None:
-    """The same for all files of a series, which say the same."""
-    tags = PlainTags(Elements(dict(values), "", "<", 0, 0))
-    found = {keyword: tags.get(keyword) if keyword in _TEXTS else "" for keyword, _ in values}
-    if not found.get("SeriesInstanceUID"):
-        raise OddError
-    return _key(found, Path())
-
-
-def _key(found: Mapping[str, str], path: Path) -> SeriesKey | None:
-    if not {"SOPClassUID", "SeriesInstanceUID", "Rows"} & found.keys():
-        return None
-    modality = found.get("Modality", "")
-    is_image = "Rows" in found and "Columns" in found and modality not in _NOT_IMAGES
-    name = found.get("SeriesInstanceUID") or str(path)
-    return SeriesKey(hashlib.sha256(name.encode()).hexdigest(), is_image, modality)
 
 
 class SeriesReader:

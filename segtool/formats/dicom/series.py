@@ -11,13 +11,10 @@ from segtool.case import Image, LabelMap, Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray, as_volume, check_index, narrow
 from segtool.formats.base import Description
-from segtool.formats.dicom.elements import looks_like_dicom
-from segtool.formats.dicom.read import SeriesKey, SeriesReader, read_header, read_series_key
+from segtool.formats.dicom.read import SeriesReader, read_header
 from segtool.formats.dicom.slice import Slice, fill_padding, unreadable
 from segtool.formats.dicom.stack import plan_of
 from segtool.geometry import Geometry
-
-__all__ = ["DicomFormat", "SeriesKey", "looks_like_dicom", "read_series_key"]
 
 
 class DicomFormat:

@@ -119,16 +119,6 @@ def stack_plan(source: Source) -> StackPlan:
     return plan_of([read_header(path) for path in source.paths], lenient=source.lenient)
 
 
-def grid_of(slices: Sequence[Slice]) -> tuple[Indices, Geometry]:
-    """Order and grid of slices that form one even stack; see :func:`plan_of`.
-
-    Raises:
-        UnreadableFileError: They do not.
-    """
-    plan = plan_of(slices)
-    return plan.order, plan.geometry
-
-
 def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
     """How slices stack into a volume.
 
