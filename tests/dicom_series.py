@@ -19,6 +19,29 @@ PERSONAL = {
 """What must never leave a header."""
 
 
+def new_slice(
+    uid: object, number: int, size: tuple[int, int], bits: int = 16, *, is_signed: bool = True
+) -> dict[str, object]:
+    """The tags of slice ``number`` (from 0) of an MR series that all writers below give alike, by keyword."""
+    return {
+        "SOPClassUID": MRImageStorage,
+        "SOPInstanceUID": f"{uid}.{number + 1}",
+        "SeriesInstanceUID": uid,
+        "StudyInstanceUID": "1.2.6",
+        "FrameOfReferenceUID": "1.2.9",
+        "Modality": "MR",
+        "Rows": size[0],
+        "Columns": size[1],
+        "PixelSpacing": [1, 1],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(is_signed),
+    }
+
+
 def write_series(
     folder: Path,
     volume: np.ndarray,
@@ -44,24 +67,9 @@ def write_series(
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
         dataset.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{k + 1}"
-        tags = {
-            "SOPClassUID": MRImageStorage,
-            "SOPInstanceUID": f"{uid}.{k + 1}",
-            "SeriesInstanceUID": uid,
-            "StudyInstanceUID": "1.2.6",
-            "FrameOfReferenceUID": "1.2.9",
-            "Modality": "MR",
-            "Rows": volume.shape[1],
-            "Columns": volume.shape[0],
+        tags = new_slice(uid, k, (volume.shape[1], volume.shape[0])) | {
             "ImagePositionPatient": [f"{mm:.6g}" for mm in first + 3 * k * normal],
             "ImageOrientationPatient": [f"{cosine:.10g}" for cosine in directions],
-            "PixelSpacing": [1, 1],
-            "SamplesPerPixel": 1,
-            "PhotometricInterpretation": "MONOCHROME2",
-            "BitsAllocated": 16,
-            "BitsStored": 16,
-            "HighBit": 15,
-            "PixelRepresentation": 1,
             "PixelData": np.ascontiguousarray(volume[:, :, k].T, "<i2").tobytes(),
         }
         for tag, value in (PERSONAL | tags | more).items():
@@ -96,31 +104,19 @@ def write_volume(
     lps = np.diag([-1.0, -1, 1, 1]) @ affine
     across, down = (np.linalg.norm(lps[:3, axis]) for axis in (0, 1))
     directions = (*(lps[:3, 0] / across), *(lps[:3, 1] / down))
-    uid, bits, paths = more.get("SeriesInstanceUID", "1.2.7"), 8 * volume.dtype.itemsize, []
+    uid, paths = more.get("SeriesInstanceUID", "1.2.7"), []
     for k in range(volume.shape[2]):
         dataset = pydicom.Dataset()
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
         position = (lps @ (0, 0, k if steps is None else steps[k], 1))[:3]
         order = ">" if syntax == ExplicitVRBigEndian else "<"
-        tags = {
-            "SOPClassUID": MRImageStorage,
-            "SOPInstanceUID": f"{uid}.{k + 1}",
-            "SeriesInstanceUID": uid,
-            "StudyInstanceUID": "1.2.6",
-            "FrameOfReferenceUID": "1.2.9",
+        tags = new_slice(
+            uid, k, (volume.shape[1], volume.shape[0]), 8 * volume.dtype.itemsize, is_signed=volume.dtype.kind == "i"
+        ) | {
             "InstanceNumber": k + 1,
-            "Modality": "MR",
-            "Rows": volume.shape[1],
-            "Columns": volume.shape[0],
             "ImagePositionPatient": [DS(float(mm), auto_format=True) for mm in position],
             "ImageOrientationPatient": [DS(float(cosine), auto_format=True) for cosine in directions],
             "PixelSpacing": [DS(float(mm), auto_format=True) for mm in (down, across)],
-            "SamplesPerPixel": 1,
-            "PhotometricInterpretation": "MONOCHROME2",
-            "BitsAllocated": bits,
-            "BitsStored": bits,
-            "HighBit": bits - 1,
-            "PixelRepresentation": int(volume.dtype.kind == "i"),
         }
         filled(dataset, PERSONAL | tags | more)
         dataset.add_new("PixelData", "OW", volume[:, :, k].T.astype(volume.dtype.newbyteorder(order)).tobytes())
@@ -156,25 +152,10 @@ def write_slices(
         dataset = pydicom.Dataset()
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
         uid = {**common, **own}.get("SeriesInstanceUID", "1.2.7")
-        tags = {
-            "SOPClassUID": MRImageStorage,
-            "SOPInstanceUID": f"{uid}.{k + 1}",
-            "SeriesInstanceUID": uid,
-            "StudyInstanceUID": "1.2.6",
-            "FrameOfReferenceUID": "1.2.9",
+        tags = new_slice(uid, k, (2, 3)) | {
             "InstanceNumber": k + 1,
-            "Modality": "MR",
-            "Rows": 2,
-            "Columns": 3,
             "ImagePositionPatient": [-10, -20, 3 * k],
             "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-            "PixelSpacing": [1, 1],
-            "SamplesPerPixel": 1,
-            "PhotometricInterpretation": "MONOCHROME2",
-            "BitsAllocated": 16,
-            "BitsStored": 16,
-            "HighBit": 15,
-            "PixelRepresentation": 1,
         }
         filled(dataset, PERSONAL | tags | common | own)
         dataset.add_new("PixelData", "OW", np.full(6, k, ">i2" if syntax == ExplicitVRBigEndian else "<i2").tobytes())
