@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.geometry import Geometry
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 UNNAMED = ""
 """Channel name of an image whose channels no layout names; the model's spec decides what they are."""
@@ -25,6 +26,7 @@ class Source:
             stack ``x``. In a COCO file the name of the picture.
         index: Position on the channel axis of a file that packs several channels, None for the whole image.
         lenient: Repair a DICOM series that is no even stack, where that can be done, instead of refusing it.
+        limits: What the file may claim.
     """
 
     format: str
@@ -32,6 +34,7 @@ class Source:
     dataset: str | None = None
     index: int | None = None
     lenient: bool = False
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def path(self) -> Path:

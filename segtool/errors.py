@@ -11,6 +11,7 @@
         ├── OutputError       a result that cannot be written           (exit code 1)
         └── CaseError         one case cannot be done, the others can   (exit code 1)
             ├── UnreadableFileError   truncated, corrupt, of another kind
+            │   └── LimitError        claims more than a limit allows
             ├── MissingChannelError   the model wants a channel that the case lacks
             ├── GridError             images of one case do not fit together
             └── VoxelError            NaN, infinite or constant voxels
@@ -89,6 +90,10 @@ class CaseError(UserError):
 
 class UnreadableFileError(CaseError):
     """A file is truncated, corrupt or not of the kind its name says."""
+
+
+class LimitError(UnreadableFileError):
+    """A file claims more voxels, bytes or files than :class:`segtool.limits.Limits` allow."""
 
 
 class MissingChannelError(CaseError):

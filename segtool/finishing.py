@@ -110,6 +110,8 @@ class CaseFinisher:
                 slices=slices,
                 measurements=measured,
                 notes=tuple(map(self._plain, job.case.notes)),
+                warnings=tuple(map(self._plain, job.warnings)),
+                confidence=dict(job.confidence),
                 seconds=dict(job.seconds),
                 geometry=job.case.geometry.describe(),
                 outputs=outputs,

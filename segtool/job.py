@@ -28,6 +28,8 @@ class Job:
     assembler: SliceAssembler | VolumeAssembler | None = None
     waiting_for: int = 1  # answers of the network, and one more until all its inputs are made
     held_bytes: int = 0
+    warnings: list[str] = field(default_factory=list)
+    confidence: dict[str, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager

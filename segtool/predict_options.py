@@ -44,6 +44,8 @@ class PredictOptions:
         strict: Refuse cases whose images had to be brought onto one grid.
         formats: Kinds of label maps to write, of :data:`FORMATS`.
         anonymise: Leave the patient's particulars blank in DICOM results, which otherwise carry them.
+        part: Which share of the cases to do, and of how many: ``(0, 4)`` is the first of four.
+        case_timeout_s: How long the reading of one case may take before it fails; None for no end.
     """
 
     model: Path | Sequence[Path] | None = None
@@ -64,6 +66,8 @@ class PredictOptions:
     strict: bool = False
     formats: tuple[str, ...] = (SAME,)
     anonymise: bool = False
+    part: tuple[int, int] = (0, 1)
+    case_timeout_s: float | None = 600.0
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class CaseResult:
         slices: By index and structure, of a stack.
         measurements: What a reader would measure, by structure, of a volume.
         notes: What the reader must know, such as "t2 resampled onto t1".
+        warnings: What makes the result doubtful, such as intensities unlike those of the training.
+        confidence: How sure the model is, by measure.
         seconds: Time spent, by stage.
         geometry: Of the grid, as ``Geometry.describe`` puts it.
         outputs: All label maps, where several kinds were asked for; ``output`` is the first.
@@ -76,6 +78,8 @@ class CaseResult:
     slices: Mapping[int, Mapping[str, Scores]] = field(default_factory=dict)
     measurements: Mapping[str, Measurements] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    confidence: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     geometry: str | None = None
     outputs: tuple[str, ...] = ()
@@ -112,6 +116,8 @@ class CaseResult:
             "slices": {str(index): _by_name(by_name) for index, by_name in self.slices.items()},
             "measurements": _by_name(self.measurements),
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "confidence": dict(self.confidence),
             "seconds": dict(self.seconds),
         }
         return {key: value for key, value in parts.items() if value not in (None, {}, [])}

@@ -7,6 +7,7 @@ from pathlib import Path
 from segtool.case import CaseSource
 from segtool.errors import printable
 from segtool.formats.dicom.facts import DicomVolume
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.judged import Study
 from segtool.scan.privacy import Privacy
 
@@ -61,6 +62,7 @@ class ScanOptions:
         rules: TOML file that tells DICOM series apart in place of the rules in the package.
         lenient: Repair DICOM series that are no even stack, where that can be done.
         identify: Let names and messages show what DICOM headers say of the patient and the study.
+        limits: What one file may claim before it is refused.
     """
 
     masks: Path | None = None
@@ -70,6 +72,7 @@ class ScanOptions:
     rules: Path | None = None
     lenient: bool = False
     identify: bool = False
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
