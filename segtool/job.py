@@ -23,6 +23,7 @@ class Job:
     case: Case | None = None
     label_map: LabelMap | None = None
     probabilities: npt.NDArray[np.float16] | None = None
+    logits: npt.NDArray[np.float16] | None = None
     error: UserError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     assembler: SliceAssembler | VolumeAssembler | None = None
@@ -30,6 +31,7 @@ class Job:
     held_bytes: int = 0
     warnings: list[str] = field(default_factory=list)
     confidence: dict[str, float] = field(default_factory=dict)
+    slice_confidence: dict[int, dict[str, float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager

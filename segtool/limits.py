@@ -13,12 +13,14 @@ class Limits:
         voxels: Of one image: rows x columns x slices x channels.
         unpacked_bytes: That a compressed file, dataset or archive may become.
         files: In one archive.
+        objects: Groups and datasets in one HDF5 or MATLAB file.
         labels: Different values in a label map, or annotated outlines and components.
     """
 
     voxels: int = 2**31
     unpacked_bytes: int = 2**35
     files: int = 1_000_000
+    objects: int = 100_000
     labels: int = 65_536
 
     def check(self, name: str, found: int, where: str, what: str) -> None:

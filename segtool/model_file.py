@@ -11,11 +11,10 @@ from pathlib import Path
 
 from segtool.atomic import atomic_path
 from segtool.errors import ModelError
-from segtool.protobuf import MalformedError, encode, entry, fields, mapped
+from segtool.protobuf import MalformedError, Reader, encode, entry, fields, mapped
 from segtool.spec import ModelSpec
 
 _GRAPH, _METADATA = 7, 14
-_MAX_SPEC_BYTES = 16 * 2**20
 _REMEDY = "Give an .onnx file that `segtool export` wrote."
 
 
@@ -23,22 +22,20 @@ def read_metadata(path: Path) -> dict[str, bytes]:
     """All metadata entries of an ONNX file.
 
     Raises:
-        ModelError: No such file, or not an ONNX file, or truncated.
+        ModelError: No such file, or not an ONNX file, or truncated, or with more in it than a model has.
     """
     entries: dict[str, bytes] = {}
     has_graph = False
     try:
-        for number, value, _, _ in fields(mapped(path)):
+        reader = Reader()
+        for number, value, _, _ in reader.fields(mapped(path)):
             has_graph |= number == _GRAPH
             if number == _METADATA and isinstance(value, memoryview):
-                if len(value) > _MAX_SPEC_BYTES:
-                    raise MalformedError
-                key, content = entry(value)
-                entries[key] = bytes(content)
+                reader.add_entry(entries, value)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})", "Check the path.") from error
     except MalformedError as error:
-        raise ModelError(f"{path}: truncated or not an ONNX file", _REMEDY) from error
+        raise ModelError(f"{path}: {error}", _REMEDY) from error
     if not has_graph:
         raise ModelError(f"{path}: not an ONNX file (it holds no graph)", _REMEDY)
     return entries

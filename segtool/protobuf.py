@@ -3,6 +3,9 @@
 A message is a sequence of fields: a tag, which is the field's number and how it is written, and a value. Values are
 views of the file, so that weights are stepped over and a large file is read in milliseconds.
 
+A file may be anybody's: whatever engines would read otherwise than this module does is refused, since what is not
+seen here is not checked; and so is what takes more time or memory than a model's own description needs.
+
 Source: the protocol buffer wire format, https://protobuf.dev/programming-guides/encoding/.
 """
 
@@ -12,12 +15,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LARGEST_TAG = 2**32 - 1
+"""Readers in C++ keep 32 bits of a tag: a longer one would be another field to them than it is here."""
+LARGEST_FILE = 2**31
+"""Bytes: no protocol buffer is larger."""
+LARGEST_TEXT = 2**16
+"""Bytes of a name."""
+LARGEST_ENTRIES = 16 * 2**20
+"""Bytes of all metadata of a file together."""
+MOST_FIELDS = 1_000_000
+"""That are looked at in one file, which takes a second or two; a network of 15 MB has 5,000, weights stepped over."""
 
 Value = int | memoryview
 
 
 class MalformedError(ValueError):
-    """The bytes are not a protocol buffer."""
+    """The bytes are not a protocol buffer, or none that a model needs; the text says what they are instead."""
+
+    def __init__(self, what: str = "truncated or not an ONNX file") -> None:
+        super().__init__(what)
 
 
 class Field(NamedTuple):
@@ -36,10 +52,14 @@ def mapped(path: Path) -> memoryview:
 
     Raises:
         OSError: It cannot be read.
+        MalformedError: It is larger than any protocol buffer.
     """
     with path.open("rb") as file:
-        if not file.seek(0, 2):  # nothing is there to be mapped
+        size = file.seek(0, 2)
+        if not size:  # nothing is there to be mapped
             return memoryview(b"")
+        if size > LARGEST_FILE:
+            raise MalformedError(f"{size} bytes, where an ONNX file ends at {LARGEST_FILE}")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
@@ -71,6 +91,8 @@ def fields(data: memoryview) -> Iterator[Field]:
     while at < len(data):
         start = at
         tag, at = varint(data, at)
+        if tag > _LARGEST_TAG:
+            raise MalformedError
         wire = tag & 7
         if wire == _VARINT:
             number, at = varint(data, at)
@@ -88,17 +110,71 @@ def fields(data: memoryview) -> Iterator[Field]:
         at += length
 
 
+class Reader:
+    """Reads the messages of one file, and no more of them than a sound file has.
+
+    Args:
+        most: Fields that it looks at, of all messages together.
+    """
+
+    def __init__(self, most: int = MOST_FIELDS) -> None:
+        self._most = self._left = most
+        self._entries = 0
+
+    def fields(self, data: memoryview) -> Iterator[Field]:
+        """As :func:`fields`.
+
+        Raises:
+            MalformedError: Cut short, no message, or more fields than the file may have.
+        """
+        for field in fields(data):
+            self._left -= 1
+            if self._left < 0:
+                raise MalformedError(f"more than {self._most} fields, which no model needs")
+            yield field
+
+    def messages(self, data: Value, *numbers: int) -> Iterator[tuple[int, memoryview]]:
+        """The fields of those numbers that hold bytes."""
+        if isinstance(data, memoryview):
+            for number, value, _, _ in self.fields(data):
+                if number in numbers and isinstance(value, memoryview):
+                    yield number, value
+
+    def add_entry(self, entries: dict[str, bytes], data: memoryview) -> None:
+        """Put a ``StringStringEntryProto`` to the other metadata of its file.
+
+        Raises:
+            MalformedError: It is too large, or its key has another value already: readers differ in which they take.
+        """
+        self._entries += len(data)
+        if self._entries > LARGEST_ENTRIES:
+            raise MalformedError(f"metadata of more than {LARGEST_ENTRIES} bytes")
+        key, content = entry(data)
+        value = bytes(content)
+        if entries.setdefault(key, value) != value:
+            raise MalformedError("metadata that say two things under one key")
+
+
 def messages(data: Value, *numbers: int) -> Iterator[tuple[int, memoryview]]:
-    """The fields of those numbers that hold bytes."""
-    if isinstance(data, memoryview):
-        for number, value, _, _ in fields(data):
-            if number in numbers and isinstance(value, memoryview):
-                yield number, value
+    """As :meth:`Reader.messages`, of a message alone."""
+    return Reader().messages(data, *numbers)
 
 
 def text(data: memoryview) -> str:
-    """Bytes as UTF-8."""
+    """Bytes as UTF-8.
+
+    Raises:
+        MalformedError: They are too many for a name.
+    """
+    if len(data) > LARGEST_TEXT:
+        raise MalformedError(f"a name of {len(data)} bytes")
     return bytes(data).decode(errors="replace")
+
+
+def signed(value: int) -> int:
+    """A number as an ``int64`` field means it."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
 
 
 def entry(data: memoryview) -> tuple[str, memoryview]:

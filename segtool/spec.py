@@ -20,14 +20,16 @@ from pydantic import (
 
 from segtool.errors import ModelError
 from segtool.geometry import ORIENTATIONS
+from segtool.spec_statistics import StatisticsSpec
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised when an older segtool would misread a newer spec.
 
 A spec is written with the lowest schema that can say what it says, so that models which use nothing new run on
 older installations too. Schema 2 has thresholds and post-processing by label, test-time flips, and for 2D models the
 crop to what is not 0 and statistics of whole volumes: a reader of schema 1 would give other labels without a word.
-Schema 3 has cases that are one window, schema 4 labels with codes of their own.
+Schema 3 has cases that are one window, schema 4 labels with codes of their own, schema 5 statistics of the training
+cases and a temperature for confidence.
 """
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]
@@ -213,6 +215,20 @@ class PostprocessSpec(LabelRules):
         return self.labels.get(label, general)
 
 
+class ConfidenceSpec(_Frozen):
+    """How far the model's probabilities can be believed, learnt on validation cases.
+
+    Logits are divided by ``temperature`` before they say how sure the model is; label maps and saved probabilities are
+    those of the logits as they are. ``ece_before`` and ``ece_after`` are the expected calibration error without and
+    with it, near the structures of ``cases`` cases. (Guo et al., On Calibration of Modern Neural Networks, ICML 2017.)
+    """
+
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    ece_before: Annotated[float, Field(ge=0, le=1)] | None = None
+    ece_after: Annotated[float, Field(ge=0, le=1)] | None = None
+    cases: Annotated[int, Field(ge=0)] = 0
+
+
 class ModelSpec(_Frozen):
     """Everything needed to run a model on scans and to know where it came from.
 
@@ -226,7 +242,7 @@ class ModelSpec(_Frozen):
     """
 
     KEY: ClassVar[str] = "segtool"
-    _LATER: ClassVar[tuple[str, ...]] = ("test_time_flips",)
+    _LATER: ClassVar[tuple[str, ...]] = ("test_time_flips", "statistics", "confidence")
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     version: str = "1"
@@ -241,6 +257,8 @@ class ModelSpec(_Frozen):
     intensity: IntensitySpec = IntensitySpec()
     postprocess: PostprocessSpec = PostprocessSpec()
     test_time_flips: tuple[Flip, ...] = ()
+    statistics: StatisticsSpec | None = None
+    confidence: ConfidenceSpec | None = None
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -276,11 +294,15 @@ class ModelSpec(_Frozen):
             self.input.rank == 2 and "depth" in self.test_time_flips
         ):
             raise ValueError(f"test_time_flips {self.test_time_flips} are not different axes of the input")
+        if self.statistics is not None and len(self.statistics.channels) != len(self.channels):
+            raise ValueError(f"statistics of {len(self.statistics.channels)} channels, the model has {names[0]}")
         return self
 
     @property
     def schema_version(self) -> int:
         """The lowest schema that can say what this spec says, see :data:`SCHEMA`."""
+        if self.statistics is not None or self.confidence is not None:
+            return 5
         if any(label.code for label in self.labels):
             return 4
         if self.input.rank == 3 and self.input.whole_case_voxels is not None:

@@ -8,7 +8,7 @@ engine and the codecs release Python's lock, so the stages truly overlap. Byte-b
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +52,7 @@ class StageOptions:
         writers: Threads that postprocess and write.
         strict: Refuse cases that need resampling onto one grid.
         keep_probabilities: Keep probability maps for the caller.
+        keep_logits: Keep logits for the caller.
     """
 
     threshold: Thresholds
@@ -59,6 +60,7 @@ class StageOptions:
     writers: int = 1
     strict: bool = False
     keep_probabilities: bool = False
+    keep_logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,18 +139,19 @@ class Stages:
         self._sources_lock = threading.Lock()
         self._bug: BaseException | None = None
 
-    def run(self, sources: Sequence[CaseSource], start: Callable[[], Engine]) -> None:
+    def run(self, sources: Iterable[CaseSource], start: Callable[[], Engine]) -> None:
         """Run all cases; returns when each has been finished.
 
         Args:
-            sources: The cases.
+            sources: The cases. Pulled one by one, in reader threads, never by two at once; each is begun as soon as
+                it is pulled. Pulling may take its time and raises nothing.
             start: Loads the engine, while the first cases are read; none is finished before.
 
         Raises:
             KeyboardInterrupt: As it came; cases that were not finished are left out.
             UserError: As ``start`` raises it.
         """
-        self._sources = iter([Job(source) for source in sources])
+        self._sources = iter(sources)
         readers = [self._thread(self._read) for _ in range(self._options.readers)]
         # The slabs of a volume come in order, and one thread takes them in order.
         count = self._options.writers if self._spec.input.rank == 2 else 1
@@ -216,9 +219,10 @@ class Stages:
     def _read(self) -> None:
         while True:
             with self._sources_lock:
-                job = next(self._sources, None)
-            if job is None:
+                source = next(self._sources, None)
+            if source is None:
                 return
+            job = Job(source)
             try:
                 self._load(job)
                 self._feed(job)

@@ -5,10 +5,12 @@ ensemble and test-time flips are both views, so that whatever comes after the en
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
 import numpy.typing as npt
 
 from segtool.backends.base import Backend
@@ -18,6 +20,9 @@ AnyArray = npt.NDArray[Any]
 
 _REACH = 80.0
 """Logits beyond it count as it: float32 holds ``exp(80)`` and ``exp(-80)`` with full precision."""
+
+VOTES = 2
+"""Channels that :meth:`AveragingBackend.run_with_votes` adds behind the logits."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,14 @@ def averaged(backends: Sequence[Backend], specs: Sequence[ModelSpec]) -> Backend
         axes = [FLIP_AXES[flip] for flip in spec.test_time_flips]
         subsets = [subset for size in range(len(axes) + 1) for subset in itertools.combinations(axes, size)]
         views += [View(backend, subset, 1 / (len(backends) * len(subsets))) for subset in subsets]
-    return AveragingBackend(views, specs[0].activation)
+    return AveragingBackend(views, specs[0].activation, specs[0].thresholds)
+
+
+def answers_of(backend: Backend) -> tuple[Callable[[AnyArray], AnyArray], int]:
+    """What to call for all that a backend can tell, and the channels behind the logits in what it gives."""
+    if isinstance(backend, AveragingBackend):
+        return backend.run_with_votes, VOTES
+    return backend.run, 0
 
 
 class AveragingBackend:
@@ -62,10 +74,14 @@ class AveragingBackend:
     Args:
         views: At least one; their backends run on one device.
         activation: What turns their logits into probabilities.
+        thresholds: Of each label, for what a view by itself marks under sigmoid; 0.5 for all where left out.
     """
 
-    def __init__(self, views: Sequence[View], activation: Literal["sigmoid", "softmax"]) -> None:
+    def __init__(
+        self, views: Sequence[View], activation: Literal["sigmoid", "softmax"], thresholds: Sequence[float] = (0.5,)
+    ) -> None:
         self._views, self._activation = tuple(views), activation
+        self._cuts = np.array([math.log(one / (1 - one)) for one in thresholds], np.float32)
         backends = [view.backend for view in views]
         first = backends[0]
         self.name = "+".join(dict.fromkeys(backend.name for backend in backends))
@@ -80,15 +96,48 @@ class AveragingBackend:
 
     def run(self, batch: AnyArray) -> AnyArray:
         """Logits ``(N, K, *S)`` of ``(N, C, *S)`` float32; NaN where a view is not finite."""
-        if self._activation == "softmax":
-            return self._log(self._mean([self._softmax(self._answer(view, batch)) for view in self._views]))
-        inside, outside = zip(*(self._sigmoid(self._answer(view, batch)) for view in self._views), strict=True)
-        return self._log(self._mean(inside)) - self._log(self._mean(outside))
+        return self._averaged(self._answer(view, batch) for view in self._views)
+
+    def run_with_votes(self, batch: AnyArray) -> AnyArray:
+        """:meth:`run`'s logits and behind them how far the views agree, ``(N, K + 2, *S)``.
+
+        The first further channel is the share of the views that mark a voxel by themselves, the second the share of
+        the pairs of views that do so both; of several labels the sums. Both are linear in the views, so that blended
+        windows give blended shares. A view has one vote, whatever its weight.
+        """
+        counts: list[AnyArray] = []  # (N, L, *S): how many views mark each label
+
+        def counted() -> Iterator[AnyArray]:
+            for view in self._views:
+                answer = self._answer(view, batch)
+                marks = self._marks(answer)
+                counts[:] = [counts[0] + marks if counts else marks.astype(np.float32)]
+                yield answer
+
+        logits = self._averaged(counted())
+        (count,), members = counts, len(self._views)
+        marked = count.sum(axis=1, keepdims=True) / members
+        agreed = (count * (count - 1)).sum(axis=1, keepdims=True) / max(1, members * (members - 1))
+        return cast("AnyArray", self.xp.concatenate([logits, marked, agreed], axis=1))
 
     def close(self) -> None:
         """Close the engine of every view."""
         for view in self._views:
             view.backend.close()
+
+    def _averaged(self, answers: Iterable[AnyArray]) -> AnyArray:
+        if self._activation == "softmax":
+            return self._log(self._mean([self._softmax(answer) for answer in answers]))
+        inside, outside = zip(*map(self._sigmoid, answers), strict=True)
+        return self._log(self._mean(inside)) - self._log(self._mean(outside))
+
+    def _marks(self, logits: AnyArray) -> AnyArray:
+        """``(N, L, *S)`` bool: each label where it exceeds its threshold, or where it is the most probable class."""
+        rank = logits.ndim - 2
+        if self._activation == "sigmoid":
+            return cast("AnyArray", logits > self.xp.asarray(self._cuts).reshape(-1, *[1] * rank))
+        classes = self.xp.arange(1, logits.shape[1]).reshape(-1, *[1] * rank)
+        return cast("AnyArray", logits.argmax(axis=1)[:, None] == classes)
 
     def _answer(self, view: View, batch: AnyArray) -> AnyArray:
         answer = view.backend.run(self._flipped(batch, view.axes))

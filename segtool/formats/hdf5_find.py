@@ -19,7 +19,7 @@ MASK_NAMES = ("mask", "masks", "y", "Y", "label", "labels", "seg", "segmentation
 
 def find_image(file: h5py.File, source: Source) -> tuple[Values, Values | None]:
     """The image and, where there is one, the mask beside it; both cut where ``source`` names one slice."""
-    path, found = source.path, _datasets(file)
+    path, found = source.path, _Found(file, source)
     wanted, number = _wanted(source, found)
     mask = _named(found, MASK_NAMES, path)
     image = _at(found, wanted, path) if wanted else _named(found, IMAGE_NAMES, path)
@@ -29,16 +29,16 @@ def find_image(file: h5py.File, source: Source) -> tuple[Values, Values | None]:
             image = found[rest[0]]
     if image is None:
         raise UnreadableFileError(
-            f"{path}: no image found{_links(file)} (looked for: {', '.join(IMAGE_NAMES)}; "
-            f"the file holds: {', '.join(found) or 'nothing of two axes'})",
+            f"{path}: no image found{_outside(found)} (looked for: {', '.join(IMAGE_NAMES)}; "
+            f"the file holds: {_some(found, 'nothing of two axes')})",
             f"Rename the dataset to {IMAGE_NAMES[0]!r}, or name it to `segtool predict` with --image-dataset.",
         )
-    return _cut(_own(image, path), number, path), _companion(None if mask == image else mask, image, number)
+    return _cut(image, number, path), _companion(None if mask == image else mask, image, number)
 
 
 def find_mask(file: h5py.File, source: Source) -> tuple[Values | None, Values | None]:
     """The mask, and the image beside it; a file of one unnamed dataset is a mask."""
-    path, found = source.path, _datasets(file)
+    path, found = source.path, _Found(file, source)
     wanted, number = _wanted(source, found)
     mask = _at(found, wanted, path) if wanted else _named(found, MASK_NAMES, path)
     image = _named(found, IMAGE_NAMES, path)
@@ -46,10 +46,10 @@ def find_mask(file: h5py.File, source: Source) -> tuple[Values | None, Values | 
         mask = next(iter(found.values()))
     if mask is None:
         return None, image
-    return _cut(_own(mask, path), number, path), _companion(None if image == mask else image, mask, number)
+    return _cut(mask, number, path), _companion(None if image == mask else image, mask, number)
 
 
-def _wanted(source: Source, found: dict[str, h5py.Dataset]) -> tuple[str | None, int | None]:
+def _wanted(source: Source, found: "_Found") -> tuple[str | None, int | None]:
     """The dataset and the slice that ``source`` names."""
     if source.dataset is None or source.dataset.strip("/") in found:
         return source.dataset, None
@@ -74,25 +74,36 @@ def _companion(other: h5py.Dataset | None, dataset: h5py.Dataset, number: int | 
     return StackSlice(other, number) if len(other.shape) > 2 and len(other) == len(dataset) else None
 
 
-def channel_names_of(image: Values, channels: int) -> tuple[str, ...]:
+def channel_names_of(image: Values, channels: int, path: Path) -> tuple[str, ...]:
     """The attribute ``channels`` as texts, where it holds one text a channel."""
-    names = np.atleast_1d(np.asarray(image.attrs.get("channels", ()), object)).tolist()
-    texts = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
-    return texts if len(texts) == channels and all(isinstance(text, str) for text in texts) else ()
+    texts = channel_texts(image.attrs, path)
+    return texts if len(texts) == channels else ()
 
 
-def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Numeric datasets with rows and columns, by path, the shallowest first."""
-    found: dict[str, h5py.Dataset] = {}
+class _Found(dict[str, h5py.Dataset]):
+    """Numeric datasets with rows and columns, by path, the shallowest first.
 
-    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+    Attributes:
+        outside: What leads to other files, be it links or datasets.
+    """
+
+    def __init__(self, file: h5py.File, source: Source) -> None:
+        held = contained(file, source.path, source.limits)
         # The references of MATLAB's cell arrays are not meant for readers.
-        if isinstance(item, h5py.Dataset) and _is_picture(item) and not name.startswith("#"):
-            found[name] = item
+        own = [(name, dataset) for name, dataset in held.datasets.items() if not name.startswith("#")]
+        elsewhere = [name for name, dataset in own if is_elsewhere(dataset)]
+        pictures = [(name, dataset) for name, dataset in own if name not in elsewhere and _is_picture(dataset)]
+        super().__init__(sorted(pictures, key=lambda entry: (entry[0].count("/"), entry[0])))
+        self.elsewhere, self.outside = elsewhere, [*held.outside, *elsewhere]
 
-    # Follows neither soft nor external links, and meets every object once.
-    file.visititems(visit)
-    return dict(sorted(found.items(), key=lambda entry: (entry[0].count("/"), entry[0])))
+
+def _some(names: Iterable[str], none: str) -> str:
+    """The first names: a file may hold thousands."""
+    first = list(itertools.islice(names, _SHOWN + 1))
+    return ", ".join(first[:_SHOWN]) + (", ..." if len(first) > _SHOWN else "") or none
+
+
+_SHOWN = 8
 
 
 def _is_picture(dataset: h5py.Dataset) -> bool:
@@ -103,7 +114,7 @@ def _is_picture(dataset: h5py.Dataset) -> bool:
     return len(shape) > 2 or min(shape) > 1
 
 
-def _named(found: dict[str, h5py.Dataset], names: tuple[str, ...], path: Path) -> h5py.Dataset | None:
+def _named(found: "_Found", names: tuple[str, ...], path: Path) -> h5py.Dataset | None:
     """The shallowest dataset with the first of ``names`` that occurs."""
     for wanted in names:
         same = [name for name in found if name.rsplit("/", 1)[-1] == wanted]
@@ -118,33 +129,12 @@ def _named(found: dict[str, h5py.Dataset], names: tuple[str, ...], path: Path) -
     return None
 
 
-def _at(found: dict[str, h5py.Dataset], name: str, path: Path) -> h5py.Dataset:
+def _at(found: "_Found", name: str, path: Path) -> h5py.Dataset:
     """The dataset that the user named."""
     dataset = found.get(name.strip("/"))
     if dataset is None:
         raise UnreadableFileError(
-            f"{path}: no image or mask {name!r} (found: {', '.join(found) or 'none'})",
+            f"{path}: no image or mask {name!r} (found: {_some(found, 'none')})",
             "Name one that is there.",
         )
-    return _own(dataset, path)
-
-
-def _own(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
-    """``dataset``, provided that its values lie in this file."""
-    if dataset.external or dataset.is_virtual:
-        raise UnreadableFileError(
-            f"{path}: the values of {dataset.name} lie in other files", "Copy them into one file (h5repack)."
-        )
     return dataset
-
-
-def _links(file: h5py.File) -> str:
-    """A hint for the message where links lead out of the file."""
-    outside: list[str] = []
-
-    def visit(name: str, link: object) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            outside.append(name)
-
-    file.visititems_links(visit)
-    return f", links to other files are not followed ({', '.join(outside[:3])})" if outside else ""

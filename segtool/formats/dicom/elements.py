@@ -119,6 +119,16 @@ def deflated_from(content: bytes) -> int | None:
     return place if _uid(content, way) == DEFLATED else None
 
 
+def syntax_of(content: bytes) -> str:
+    """UID of the transfer syntax of a file with a preamble; empty where its meta header names none."""
+    way = Way()
+    try:
+        Walk(content, "<", way, is_implicit=False).until(_AFTER_META, 132, _META, way.syntax, after=0x0001_FFFF)
+    except (struct.error, OddError, RecursionError):
+        return ""
+    return _uid(content, way)
+
+
 def _uid(content: bytes, way: Way) -> str:
     return b"".join(_between(content, way.syntax).values()).rstrip(b"\0 ").decode("ascii", "replace")
 

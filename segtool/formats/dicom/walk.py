@@ -120,7 +120,7 @@ class Walk:
 
     def _after_sequence(self, tag: int, kind: bytes, place: int, wanted: Wanted) -> int:
         """The place after a value of undefined length, which must be a sequence that nobody wants."""
-        if tag in wanted or not (_is_sequence(tag) if self._is_implicit else kind == b"SQ"):
+        if tag in wanted or not (is_sequence(tag) if self._is_implicit else kind == b"SQ"):
             raise OddError
         while True:
             tag, length, place = self._delimiter(place)
@@ -138,7 +138,7 @@ class Walk:
         return place
 
 
-def _is_sequence(tag: int) -> bool:
+def is_sequence(tag: int) -> bool:
     """What only a dictionary tells where elements carry no type."""
     # Most files do without.
     from pydicom.datadict import dictionary_VR

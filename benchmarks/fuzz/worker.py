@@ -1,0 +1,109 @@
+"""A process that tries inputs of one engine: ``python -m benchmarks.fuzz.worker TARGET ENGINE INPUTS SEED FOLDER OUT``.
+
+The figures lie in ``FOLDER/counters``; findings in ``OUT``.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1000
+"""Examples after which hypothesis begins anew: it remembers all of a run."""
+
+
+def main(name: str, engine: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
+    """Try ``inputs`` inputs in all, those counted already included."""
+    warnings.simplefilter("ignore")
+    if engine == "atheris":
+        _atheris(name, inputs, seed, folder, findings)
+    else:
+        _hypothesis(name, inputs, seed, folder, findings)
+
+
+def _hypothesis(name: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
+    import hypothesis
+    from hypothesis import strategies as st
+
+    from benchmarks.fuzz.choices import Drawn
+    from benchmarks.fuzz.probe import Probe
+    from benchmarks.fuzz.target import damaged, load
+
+    target = load(name)
+    probe, seeds = Probe(target, folder, findings), target.seeds()
+
+    @st.composite
+    def files(draw: Any) -> bytes:  # noqa: ANN401 - hypothesis exports no type of it
+        choices = Drawn(draw)
+        return damaged(target, choices.one(seeds), choices)
+
+    while probe.counters.tried < inputs:
+        examples = min(_CHUNK, inputs - probe.counters.tried)
+        settings = hypothesis.settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        test = hypothesis.given(files())(lambda data: probe(data))
+        hypothesis.seed(seed + probe.counters.tried)(settings(test))()
+
+
+def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
+    import atheris
+
+    from benchmarks.fuzz import TARGETS
+    from benchmarks.fuzz.choices import Seeded
+
+    module = TARGETS[name].partition(":")[0]
+    with atheris.instrument_imports(include=_instrumented(name), exclude=[module]):
+        from benchmarks.fuzz.target import damaged, load
+
+        target = load(name)
+    from benchmarks.fuzz.probe import Probe
+
+    probe, corpus = Probe(target, folder, findings), folder / "corpus"
+    corpus.mkdir(exist_ok=True)
+    for number, data in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(data)
+    largest = max(map(len, target.seeds()))
+
+    def try_one(data: bytes) -> None:
+        if probe.counters.tried < inputs:
+            probe(data)
+
+    def mutate(data: bytes, most: int, number: int) -> bytes:
+        # Half by libFuzzer's own changes, among them values that comparisons in our code wanted.
+        if number % 2:
+            return bytes(atheris.Mutate(data, most))
+        return damaged(target, data, Seeded(number))[:most]
+
+    options = {
+        "runs": inputs - probe.counters.tried,
+        "seed": seed + 1,
+        "max_len": 2 * largest,
+        "len_control": 0,
+        "rss_limit_mb": 0,  # the address space is bounded instead
+        "timeout": 0,  # processor time is measured, and whoever started this process ends one that hangs
+        "artifact_prefix": f"{folder}/",
+        "print_final_stats": 1,
+    }
+    arguments = ["fuzz", *(f"-{key}={value}" for key, value in options.items()), str(corpus)]
+    atheris.Setup(arguments, try_one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def _instrumented(name: str) -> list[str]:
+    """The packages of a target that are to be instrumented, found without importing it here."""
+    import json
+    import subprocess
+
+    code = f"import json; from benchmarks.fuzz.target import load; print(json.dumps(load({name!r}).instrument))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    found: list[str] = json.loads(said.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), Path(sys.argv[6]))

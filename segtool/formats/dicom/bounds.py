@@ -1,0 +1,144 @@
+"""What a DICOM file may claim. Checked before anybody takes memory or time for it."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtool.errors import LimitError
+from segtool.formats.dicom.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, deflated_from, syntax_of
+from segtool.formats.dicom.walk import UNDEFINED, is_sequence
+from segtool.limits import Limits
+
+HEAD_BYTES = 2**24
+"""Of a file in which a header is looked for that is no plain one. Those of slices have some 10 kB."""
+
+_INFLATED_VOXELS, _INFLATED_HEADER = 4, 2**24
+"""A deflated file may become a byte for every fourth voxel of the limit, and a header."""
+
+_ITEM_WEIGHT = 8
+"""A parser takes so much more memory for an item than for an element (0.7 kB, 0.1 to 0.3 kB)."""
+_ELEMENTS_PER_LABEL = 128
+"""A frame of a segmentation has some 60 elements in 8 items, a contour 8 in 2."""
+
+_UNTYPED = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SAME_LENGTH = EXPLICIT.encode() + b"\0\0\0"
+"""In place of the UID of the deflated syntax."""
+
+
+def check_elements(content: bytes, path: Path, limits: Limits) -> None:
+    """Refuse a file of millions of elements or items, of which parsers make an object each.
+
+    Raises:
+        LimitError: There are more than 128 elements for each label of the limit, where an item counts as 8.
+    """
+    most = _ELEMENTS_PER_LABEL * limits.labels
+    if len(content) // 8 * _ITEM_WEIGHT <= most:
+        return
+    weight = _weight(content, most)
+    if weight > most:
+        raise LimitError(
+            f"{path}: a header of more than {most} elements, above {_ELEMENTS_PER_LABEL} for each of "
+            f"{limits.labels} labels",
+            f"If the file is sound, raise the limit: --limit labels={2 * limits.labels}.",
+        )
+
+
+def _weight(content: bytes, most: int) -> int:
+    """Of the elements and items, nested ones too; counting ends above ``most``."""
+    place, weight, ends = 0, 0, [len(content)]
+    is_implicit, endian, is_meta = not content[4:6].isalpha(), "<", False
+    if content[128:132] == b"DICM":
+        place, is_implicit, is_meta = 132, False, True
+    syntax = syntax_of(content) if is_meta else ""
+    while weight <= most:
+        while len(ends) > 1 and place >= ends[-1]:
+            place = ends.pop()
+        if place + 12 > len(content):
+            break
+        if is_meta and content[place : place + 2] != b"\2\0":
+            # The meta header is explicit and little endian whatever follows.
+            is_implicit, endian, is_meta = syntax == IMPLICIT, ">" if syntax == BIG_ENDIAN else "<", False
+        group, element, kind, length = struct.unpack_from(f"{endian}HH2sH", content, place)
+        tag, value, weight = group << 16 | element, place + 8, weight + 1
+        is_typed = tag not in _UNTYPED and not is_implicit and b"AA" <= kind <= b"ZZ"
+        if not is_typed:
+            kind = b""
+            (length,) = struct.unpack_from(f"{endian}I", content, place + 4)
+        elif kind in _LONG:
+            (length,), value = struct.unpack_from(f"{endian}I", content, place + 8), place + 12
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            place = value
+        elif tag == _ITEM or _holds_items(tag, kind, content[value : value + 4]):
+            weight += (_ITEM_WEIGHT - 1) * (tag == _ITEM)
+            place = value
+            if length != UNDEFINED:
+                ends.append(min(value + length, ends[-1]))
+        elif length == UNDEFINED:
+            end = content.find(struct.pack(f"{endian}HH", 0xFFFE, 0xE0DD), value)
+            place = len(content) if end < 0 else end
+        else:
+            place = value + length
+    return weight
+
+
+def _holds_items(tag: int, kind: bytes, begins: bytes) -> bool:
+    if kind in (b"", b"UN"):
+        return begins in (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0") or is_sequence(tag)
+    return kind == b"SQ"
+
+
+def check_voxels(path: Path, claimed: Sequence[int], what: str, limits: Limits, share: int = 1) -> None:
+    """Refuse a header that claims more voxels than a share of the limit.
+
+    Args:
+        path: The file.
+        claimed: Such as frames, rows, columns.
+        what: Such as ``pixels in one slice``.
+        limits: Of which ``1 / share`` is allowed.
+        share: 1 for an image, more for a part of one.
+
+    Raises:
+        LimitError: It does.
+    """
+    count = 1
+    for number in claimed:
+        count *= int(number)
+    if count * share > limits.voxels:
+        of_it = f"a {share}nd of the limit" if share > 1 else "the limit"
+        raise LimitError(
+            f"{path}: claims {'x'.join(map(str, claimed))} {what}, above {of_it} of {limits.voxels} voxels",
+            f"If the file is sound, raise the limit: --limit voxels={count * share}.",
+        )
+
+
+def inflated(content: bytes, path: Path, limits: Limits, most: int | None = None) -> bytes:
+    """A deflated file as the plain one it was; all others as they are.
+
+    Args:
+        content: Of the file.
+        path: The file.
+        limits: Of which it may take a part.
+        most: Where unpacking may stop, as no more is wanted.
+
+    Raises:
+        LimitError: It would become larger than a scan can be.
+        zlib.error: It is damaged.
+    """
+    start = deflated_from(content[: 2**16])
+    if start is None:
+        return content
+    wanted = limits.voxels // _INFLATED_VOXELS + _INFLATED_HEADER
+    name, allowed = min((wanted, "voxels"), (limits.unpacked_bytes, "unpacked_bytes"))[::-1]
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflate.decompress(memoryview(content)[start:], most or allowed + 1)
+    if len(plain) > allowed:
+        raised = getattr(limits, name) * 2
+        raise LimitError(
+            f"{path}: unpacks to more than {allowed // 10**6} MB, which {getattr(limits, name)} {name} allow",
+            f"If the file is sound, raise the limit: --limit {name}={raised}.",
+        )
+    if not inflate.eof and len(plain) < (most or allowed):
+        raise EOFError
+    return content[:start].replace(DEFLATED.encode(), _SAME_LENGTH, 1) + plain
