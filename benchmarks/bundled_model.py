@@ -8,7 +8,6 @@ Run: ``python -m benchmarks.bundled_model`` (the test side; writes results, spec
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import REAL_DATA, RESULTS, machine, save, versions
-from benchmarks.model_card import write_card
+from benchmarks.common import REAL_DATA, machine, save, versions
+from benchmarks.model_card import rewrite_card, write_card
 from segtool.bundled import default_model
 from segtool.metrics import bootstrap_mean_ci
 from segtool.model_file import read_spec, write_spec
@@ -102,7 +101,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = arguments.model or default_model()
     if arguments.card_only:
-        print(write_card(model, json.loads((RESULTS / "bundled_model.json").read_text())))
+        print(rewrite_card(model))
         return
     recipe = read_recipe(find_recipe(RECIPE))
     items = list_items(recipe.data.layout, REAL_DATA / "cheng", recipe.spec).items

@@ -1,19 +1,54 @@
 """Writes a model's card from its spec, its file and measured results; no figure is typed by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import RESULTS
+from benchmarks.model_sums import sums
+from segtool.atomic import write_text
+from segtool.bundled import MODELS_FOLDER, SUMS_NAME
 from segtool.model_file import read_spec
-from segtool_export.card import NOT_A_DEVICE, data, facts, table
+from segtool.spec import ModelSpec
+from segtool_export.card import NOT_A_DEVICE, believed, data, facts, table
 
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
 
 
 def write_card(model: Path, result: dict[str, Any]) -> Path:
-    """Write ``model_cards/<stem>.md`` for ``model`` from ``benchmarks/results/bundled_model.json``'s content."""
+    """Write ``model_cards/<stem>.md`` for ``model`` from ``benchmarks/results/bundled_model.json``'s content.
+
+    Of a bundled model the list of checksums is written too, which the card would contradict otherwise.
+    """
+    if model.parent == MODELS_FOLDER:
+        write_text(MODELS_FOLDER / SUMS_NAME, sums())
     path = CARDS / f"{model.stem}.md"
     path.write_text(card(model, result), encoding="utf-8")
     return path
+
+
+def rewrite_card(model: Path) -> Path:
+    """The card again, from the stored results and what the file says now."""
+    return write_card(model, json.loads((RESULTS / "bundled_model.json").read_text(encoding="utf-8")))
+
+
+def diagram_of(model: Path) -> Path:
+    """Where the reliability diagram of a card lies."""
+    return CARDS / f"{model.stem}-reliability.png"
+
+
+def _believed(model: Path, spec: ModelSpec) -> str:
+    """How far probabilities can be believed; empty where nothing was learnt."""
+    if "calibration" not in spec.provenance:
+        return ""
+    parts = [
+        "## How far the probabilities can be believed",
+        *believed(spec.provenance["calibration"]),
+        f"![reliability diagram]({diagram_of(model).name})",
+        "Learnt and measured by `python -m benchmarks.bundled_confidence`. How well other measures rank, with and "
+        "without flips: `benchmarks/results/reliability_confidence.json`.",
+    ]
+    return "\n\n".join(parts) + "\n\n"
 
 
 def _table(groups: dict[str, dict[str, Any]]) -> str:
@@ -90,7 +125,7 @@ never trained on: mean Dice {volumes["dice"]:.3f} ({bare["dice"]:.3f} with `--ra
 references mark the enhancing rim only, while this model marks the whole tumour with its dark core, which lowers
 Dice even where the lesion is found. The post-processing was learnt on the validation slices alone.
 
-## Limits
+{_believed(model, spec)}## Limits
 
 - Every training slice shows a tumour. On slices without one the model may mark bright normal structures (vessels,
   the sinuses, the pituitary, fat in the skull base); in a volume the post-processing removes most, not all, of that.

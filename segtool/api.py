@@ -21,6 +21,7 @@ from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.report import Report
 from segtool.resample import on_host
 from segtool.scan import ScanOptions
+from segtool.signatures import verified_copies
 from segtool.sliding_window import Windows, window_extent
 from segtool.spec import ModelSpec
 
@@ -108,6 +109,7 @@ def load_model(
     threads: int | None = None,
     tta: str | None = None,
     precision: Precision | None = None,
+    require_signature: PathLike | None = None,
 ) -> Model:
     """Load a model file, or a bundled model by name; without ``model`` the bundled default.
 
@@ -119,12 +121,16 @@ def load_model(
             the model asks for.
         precision: Of the arithmetic, such as bf16 with ``device="openvino"``; None for what suits the engine,
             see :func:`segtool.backends.load_backend`.
+        require_signature: Public key (PEM, Ed25519) with which every file must be signed.
 
     Raises:
-        ModelError: Not a segtool model, or models that do not fit each other.
+        ModelError: Not signed with that key, not a segtool model, or models that do not fit each other.
         DeviceError: ``device`` is not there.
     """
-    return Model(_files(model) or default_model(), device, threads, tta, precision)
+    files = _files(model) or default_model()
+    key = None if require_signature is None else Path(require_signature)
+    with verified_copies([files] if isinstance(files, Path) else files, key) as copies:
+        return Model(copies, device, threads, tta, precision)
 
 
 def _files(model: PathLike | Sequence[PathLike] | None) -> Path | list[Path] | None:

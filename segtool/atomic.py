@@ -1,7 +1,16 @@
-"""Files appear whole or not at all: write to a temporary name, then rename."""
+"""Files appear whole or not at all: write to a temporary name, then rename.
+
+Nothing is forced onto the disk (fsync) before the rename: a kill at any moment leaves whole files as it is, and after a
+power cut ``--continue`` reads every label map back and makes again what is not whole. On disks that turn, or over a
+network, a wait for each of thousands of small files would cost more than the network that makes them.
+"""
 
 import contextlib
+import itertools
 import os
+import re
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,18 +18,45 @@ from segtool.errors import OutputError
 
 PARTIAL_PREFIX = ".partial-"
 
+_LONGEST_NAME = 255  # bytes, of every usual file system
+_ABANDONED_S = 3600.0
+_NAME = re.compile(re.escape(PARTIAL_PREFIX) + r"(?P<pid>\d+)-(?P<host>[0-9a-f]{8})(?P<run>[0-9a-f]{8})-")
+_COUNT = itertools.count()
+
+
+def _host() -> str:
+    """Digest of the machine and of what gives its processes their numbers: containers have numbers of their own."""
+    machine = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    try:
+        numbers = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        numbers = 0
+    return f"{zlib.crc32(f'{machine} {numbers}'.encode()):08x}"
+
+
+_HOST, _RUN = _host(), os.urandom(4).hex()
+
+
+def partial_path(path: Path) -> Path:
+    """A temporary name beside ``path`` that no other process, thread or machine uses, with the same suffixes."""
+    start = f"{PARTIAL_PREFIX}{os.getpid()}-{_HOST}{_RUN}-{next(_COUNT):x}-"
+    end = path.name
+    while len(os.fsencode(start + end)) > _LONGEST_NAME:
+        end = end[1:]
+    return path.with_name(start + end)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
-    The temporary name keeps all suffixes of ``path`` (libraries choose a codec by suffix) and is unique to
-    this process and target. It is removed when the block raises.
+    The temporary name keeps all suffixes of ``path`` (libraries choose a codec by suffix) and is nobody else's. It is
+    removed when the block raises.
 
     Raises:
         OutputError: The folder cannot be made, or the file cannot be written or renamed.
     """
-    temporary = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    temporary = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -43,3 +79,45 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left half written below ``folder``, and nothing of a process that may be alive.
+
+    Processes of other machines and containers cannot be asked for: what they wrote is left behind after an hour.
+    """
+    import shutil
+
+    for path in folder.rglob(f"{PARTIAL_PREFIX}*"):
+        name = _NAME.match(path.name)
+        if name is None or name["host"] != _HOST:
+            abandoned = _age_s(path) > _ABANDONED_S
+        elif int(name["pid"]) == os.getpid():
+            abandoned = name["run"] != _RUN  # of an earlier process with our number
+        else:
+            abandoned = not _is_alive(int(name["pid"]))
+        if abandoned and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif abandoned:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        newest = max(entry.stat().st_mtime for entry in (path, *path.rglob("*")))
+    except OSError:
+        return 0.0  # somebody is at work on it
+    return time.time() - newest
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end a process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True

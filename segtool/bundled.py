@@ -11,6 +11,8 @@ from segtool.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent
 MODELS_FOLDER = _PACKAGE / "models"
+SUMS_NAME = "SHA256SUMS"
+"""Of the bundled models, in the form that ``sha256sum --check`` reads."""
 CARDS_FOLDERS = (MODELS_FOLDER, _PACKAGE.parent / "model_cards")
 
 
@@ -66,6 +68,23 @@ def _listed(models: dict[str, Path], name: str) -> str:
         return ", ".join(models) or "none in this installation"
     others = [other for other in models if other != near[0]]
     return f"{near[0]} (nearest)" + "".join(f", {other}" for other in others)
+
+
+def recorded_sums() -> dict[str, str]:
+    """SHA-256 by file of the bundled models, as they were when this version was made.
+
+    Raises:
+        ModelError: This installation has no such list.
+    """
+    path = MODELS_FOLDER / SUMS_NAME
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+        return {name: sha256 for sha256, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: the list of checksums is missing or damaged",
+            "Install again with: pip install --force-reinstall --no-deps segtool",
+        ) from error
 
 
 def model_card(name: str) -> str:

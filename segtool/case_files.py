@@ -1,5 +1,7 @@
 """The files of one case's result: where they lie, how they are written and read back."""
 
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from segtool.case import CaseSource, LabelMap, Source
@@ -61,7 +63,7 @@ class CaseFiles:
         except UserError:
             return False  # the run says what is wrong with it
         wanted = [*targets, *([self.probabilities(source)] if self._options.save_probabilities else [])]
-        return all(path.exists() for path in wanted)
+        return all(map(_has_content, wanted))
 
     def read_back(self, source: CaseSource) -> LabelMap:
         """The label map of an earlier run, on the grid of the scan.
@@ -133,3 +135,32 @@ class CaseFiles:
         if first is not None:
             raise first
         return tuple(targets.values())
+
+
+def _has_content(path: Path) -> bool:
+    """True for a folder, and for a file with something in it: a power cut may leave the name alone."""
+    try:
+        return path.is_dir() or path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def stamp_of(source: CaseSource, fleeting: Collection[Path] = ()) -> str:
+    """Digest of names, sizes and times (to the second) of the images of a case: another one where they have changed.
+
+    Args:
+        source: The case.
+        fleeting: Folders whose files have no times of their own, because they were just unpacked.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for channel, one in source.channels.items():
+        digest.update(f"{channel} {one.dataset} {one.index}".encode(errors="surrogatepass"))
+        for path in one.paths:
+            try:
+                found = path.stat()
+            except OSError:
+                continue  # reading it says so
+            is_fleeting = any(path.is_relative_to(folder) for folder in fleeting)
+            written = 0 if is_fleeting else int(found.st_mtime)
+            digest.update(f"{path.name} {found.st_size} {written}".encode(errors="surrogatepass"))
+    return digest.hexdigest()

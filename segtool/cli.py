@@ -34,7 +34,8 @@ PLUGINS: dict[str, str] = {
 }
 """Help of the commands that come through entry points: listing them must not load their packages."""
 
-_INTERRUPTED = 130
+_INTERRUPTED = (130, 143)
+"""128 and the number of SIGINT or SIGTERM."""
 
 
 def _load_plugin(name: str) -> Callable[..., Any]:
@@ -88,7 +89,8 @@ def build(called: str | None) -> typer.Typer:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code.
 
-    0 all done, 1 some cases failed, 2 wrong usage or a machine that lacks something, 130 interrupted.
+    0 all done, 1 some cases failed, 2 wrong usage or a machine that lacks something, 130 interrupted, 143 ended by
+    SIGTERM.
     """
     words = sys.argv[1:] if arguments is None else arguments
     called = words[0] if words and (words[0] in COMMANDS or words[0] in PLUGINS) else None
@@ -98,8 +100,8 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except SystemExit as stop:
-        # Typer turns an interruption into this code, without a word.
-        if stop.code == _INTERRUPTED:
+        # Typer turns an interruption into such a code, without a word.
+        if stop.code in _INTERRUPTED:
             typer.echo("interrupted", err=True)
         raise
 

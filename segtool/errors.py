@@ -14,7 +14,8 @@
             │   └── LimitError        claims more than a limit allows
             ├── MissingChannelError   the model wants a channel that the case lacks
             ├── GridError             images of one case do not fit together
-            └── VoxelError            NaN, infinite or constant voxels
+            ├── VoxelError            NaN, infinite or constant voxels
+            └── FaultError            what nobody foresaw, inside one case; its traceback was shown
 
 Every :class:`UserError` prints as one line; any other exception is a bug of ours and shows its traceback.
 """
@@ -116,3 +117,7 @@ class GridError(CaseError):
 
 class VoxelError(CaseError):
     """Voxels that no intensity normalisation can make sense of."""
+
+
+class FaultError(CaseError):
+    """A bug, or a library's exception that nobody foresaw, inside one case; its traceback was shown."""

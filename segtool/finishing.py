@@ -1,15 +1,15 @@
 """What happens to each finished case of a prediction: written, scored, measured, recorded."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from segtool.case import CaseSource, LabelMap
-from segtool.case_files import CaseFiles
-from segtool.errors import CaseError, UserError
+from segtool.case_files import CaseFiles, stamp_of
+from segtool.errors import OutputError, UserError
 from segtool.job import Job
 from segtool.loading import load_case, load_reference
 from segtool.measurements import Measurements, measure
@@ -17,6 +17,7 @@ from segtool.overlay import overlay_case
 from segtool.predict_options import PredictOptions, Progress
 from segtool.report import CaseResult, Scores, score, structures_of
 from segtool.scores import with_soft
+from segtool.shared_run import SharedRun
 from segtool.spec import ModelSpec
 
 _Scored = tuple[Mapping[str, Scores], Mapping[int, Mapping[str, Scores]]]
@@ -30,10 +31,9 @@ class CaseFinisher:
         files: Where results lie.
         options: Of the run.
         progress: Told of every case.
+        run: Where results are recorded.
         plain: Takes what headers say of a patient out of a text, before it is recorded.
-
-    Attributes:
-        results: By name of the case.
+        fleeting: Folders whose files are made for this run, as archives are unpacked.
     """
 
     def __init__(
@@ -42,23 +42,30 @@ class CaseFinisher:
         files: CaseFiles,
         options: PredictOptions,
         progress: Progress,
+        run: SharedRun,
         plain: Callable[[str], str] = str,
+        fleeting: Collection[Path] = (),
     ) -> None:
         self._spec, self._files, self._options, self._progress = spec, files, options, progress
-        self._plain = plain
+        self._run, self._plain, self._fleeting = run, plain, fleeting
         self._structures = structures_of(spec)
-        self._lock = threading.Lock()
-        self.results: dict[str, CaseResult] = {}
+        self._stamps: dict[str, str] = {}
 
     def _add(self, result: CaseResult) -> None:
-        with self._lock:
-            self.results[result.name] = result
+        result = replace(result, stamp=self._stamps.pop(result.name, None))
+        self._run.add(result)
         self._progress.on_case(result)
 
     def already_done(self, source: CaseSource) -> bool:
-        """With ``resume``: True where the result exists, whose scores and measurements then join the report."""
+        """True where an earlier run's result is gone on with, whose scores and measurements then join the report.
+
+        It is where the run before recorded it as finished, its scan is the same since (names, sizes and times of its
+        files), every kind of file that is asked for now is there, and the label map can be read back.
+        """
+        stamp = self._stamps[source.name] = stamp_of(source, self._fleeting)
+        earlier = self._run.earlier(source.name, stamp)
         # Soft metrics need probabilities, which only the network can give.
-        if not self._options.resume or self._options.soft_metrics or not self._files.are_there(source):
+        if earlier is None or self._options.soft_metrics or not self._files.are_there(source):
             return False
         try:
             written = self._files.read_back(source)
@@ -69,20 +76,34 @@ class CaseFinisher:
                 case = load_case(source, self._spec, strict=self._options.strict)
                 overlay_case(picture, case, written)
             outputs = tuple(map(self._relative, self._files.targets(source).values()))
-        except CaseError:
+            measurements = self._measure(written)
+        except UserError:
             return False  # not readable as a result, so not finished: it is made again
         self._add(
-            CaseResult(
-                source.name,
-                "skipped",
-                outputs[0],
+            replace(
+                earlier,
+                status="skipped",
+                output=outputs[0],
                 scores=scores,
                 slices=slices,
-                measurements=self._measure(written),
+                measurements=measurements,
                 outputs=outputs,
+                seconds={},
             )
         )
         return True
+
+    def check_results(self) -> None:
+        """Make failed rows of what this process finished and somebody has removed since."""
+        for name in sorted(self._run.mine):
+            result = self._run.results[name]
+            gone = [path for path in result.outputs if not (self._options.output / path).exists()]
+            if result.status == "done" and gone:
+                error = OutputError(
+                    f"{self._options.output / gone[0]}: was written and is not there any more",
+                    "Leave the output folder alone until the run has ended; --continue does the case again.",
+                )
+                self._add(CaseResult(name, "failed", error=self._plain(str(error)), seconds=result.seconds))
 
     def finish(self, job: Job) -> None:
         """Write, score and record one case."""
@@ -112,6 +133,7 @@ class CaseFinisher:
                 notes=tuple(map(self._plain, job.case.notes)),
                 warnings=tuple(map(self._plain, job.warnings)),
                 confidence=dict(job.confidence),
+                slice_confidence=dict(job.slice_confidence),
                 seconds=dict(job.seconds),
                 geometry=job.case.geometry.describe(),
                 outputs=outputs,

@@ -68,6 +68,31 @@ class Reorientation:
         return unflipped.transpose(*range(lead), *(lead + int(axis) for axis in np.argsort(self.order)))
 
 
+LEAST_MM, MOST_MM, FARTHEST_MM = 1e-3, 1e4, 1e6
+"""Voxels from a micrometre to 10 m, at most 1 km from the origin: whatever lies beyond is a header gone wrong."""
+_FLATTEST = 1e-6
+
+
+def _check_place(affine: FloatArray) -> None:
+    """Refuse an affine that no image of a patient has.
+
+    Raises:
+        ValueError: Voxels too small, too large or too far away, or axes in one plane.
+    """
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        origin = float(np.linalg.norm(affine[:3, 3]))
+    if not ((lengths >= LEAST_MM) & (lengths <= MOST_MM)).all():
+        size = " x ".join(f"{mm:.3g}" for mm in lengths)
+        raise ValueError(f"voxels of {size} mm, wanted {LEAST_MM:g} to {MOST_MM:g} mm along each axis")
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLATTEST:
+        raise ValueError("the affine is singular: some voxels would lie on top of each other")
+    if not origin <= FARTHEST_MM:
+        raise ValueError(f"its first voxel lies {origin:.3g} mm from the origin, wanted at most {FARTHEST_MM:g} mm")
+    if not np.allclose(affine[3], (0, 0, 0, 1), atol=1e-6):
+        raise ValueError(f"the last row of the affine is {' '.join(f'{n:g}' for n in affine[3])}, wanted 0 0 0 1")
+
+
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """The grid of an image.
@@ -79,7 +104,8 @@ class Geometry:
         kind: What the axes mean.
 
     Raises:
-        ValueError: Shape, affine and kind contradict each other, or the affine is singular.
+        ValueError: Shape, affine and kind contradict each other, or the affine of a volume is singular or makes voxels
+            that no scanner makes.
     """
 
     shape: tuple[int, ...]
@@ -92,8 +118,8 @@ class Geometry:
             raise ValueError(f"a grid of kind {self.kind!r} has {rank} axes of at least 1, not {self.shape}")
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
             raise ValueError("an affine has 4x4 finite numbers")
-        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise ValueError("the affine is singular: some voxels would lie on top of each other")
+        if self.kind == "volume":
+            _check_place(self.affine)
 
     @classmethod
     def of_pixels(cls, shape: tuple[int, ...]) -> "Geometry":

@@ -13,15 +13,21 @@ class Limits:
         voxels: Of one image: rows x columns x slices x channels.
         unpacked_bytes: That a compressed file, dataset or archive may become.
         files: In one archive.
+        pages: Of one stack of pictures.
         objects: Groups and datasets in one HDF5 or MATLAB file.
         labels: Different values in a label map, or annotated outlines and components.
+        drawn_pixels: Of a picture on which outlines are drawn: to claim them costs a file nothing.
+        text_bytes: Of a text that is read as a whole, such as JSON.
     """
 
     voxels: int = 2**31
     unpacked_bytes: int = 2**35
     files: int = 1_000_000
+    pages: int = 65_536
     objects: int = 100_000
     labels: int = 65_536
+    drawn_pixels: int = 2**28
+    text_bytes: int = 2**28
 
     def check(self, name: str, found: int, where: str, what: str) -> None:
         """Refuse ``found`` where it is above the limit of that name.

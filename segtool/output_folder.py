@@ -1,38 +1,176 @@
 """The folder of a run's results: checked before any work is done, and never mistaken for scans."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtool.atomic import PARTIAL_PREFIX
+from segtool.atomic import partial_path
 from segtool.case import CaseSource
 from segtool.errors import OutputError, UsageError
 
+RUN_FILE = ".segtool-run"
+"""A hidden file of a run that is under way, or was killed; see :mod:`segtool.shared_run`."""
 
-def check_resumable(folder: Path, checksums: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with the results of other models or of other settings: the report would mix them.
+_REPORT = re.compile(r"report(-part-\d+-of-\d+)?\.json")
+_KEPT = ("name", "status", "stamp", "notes", "warnings", "confidence", "slice_confidence", "geometry")
+"""What of an earlier run's row cannot be had from its files again."""
 
-    Args:
-        folder: Of the earlier run's results.
-        checksums: SHA-256 of the model files.
-        settings: As the report has them.
+Row = Mapping[str, Any]
+"""Of a case, as reports have it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which share of the cases a process does: every ``of``-th, beginning with ``index``.
 
     Raises:
-        UsageError: The report in ``folder`` tells of other models or other settings.
+        UsageError: There is no such share.
     """
-    try:
-        earlier = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+    index: int = 0
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if self.of < 1:
+            raise UsageError(f"--num-parts {self.of}: no number of parts", "Give 1 or more.")
+        if not 0 <= self.index < self.of:
+            raise UsageError(
+                f"--part-id {self.index}: not one of {self.of} parts", f"They are counted from 0 to {self.of - 1}."
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """True where there is one part only."""
+        return self.of == 1
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.is_whole else f"-part-{self.index}-of-{self.of}"
+
+    @property
+    def run_file(self) -> str:
+        """Name of the run file."""
+        return RUN_FILE + self._suffix
+
+    @property
+    def report(self) -> str:
+        """Name of the report, without its suffix."""
+        return "report" + self._suffix
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What must be the same where processes share a run, or one goes on with another's results.
+
+    Args:
+        version: Of segtool.
+        model: Names and versions of the models, for messages.
+        checksums: SHA-256 of the model files.
+        options: Whatever else changes a label map, as the report has it.
+    """
+
+    version: str
+    model: str
+    checksums: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "tool_version": self.version,
+            "model": self.model,
+            "models": [{"sha256": checksum} for checksum in self.checksums],
+            "options": dict(self.options),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Row) -> "RunIdentity":
+        """Of a run file, or of a report.
+
+        Raises:
+            KeyError: The report is of no prediction.
+        """
         # Reports of an older version name one model, by its checksum alone.
-        models = [one["sha256"] for one in earlier.get("models", ())] or [earlier["model_sha256"]]
-        known = models, earlier["options"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return  # no report, so that nothing is known of the earlier run
-    if known != (list(checksums), json.loads(json.dumps(settings))):
-        raise UsageError(
-            f"{folder}: --continue with another model or other options than the earlier run ({earlier.get('model')})",
-            "Repeat its options, leave --continue out, or choose another folder with --output.",
+        checksums = [one["sha256"] for one in content.get("models", ())] or [content["model_sha256"]]
+        return cls(
+            str(content.get("tool_version")), str(content.get("model")), tuple(checksums), dict(content["options"])
         )
+
+    def difference(self, other: "RunIdentity", *, with_version: bool = False) -> str:
+        """What ``other`` has in place of this run's, such as ``threshold 0.4 instead of 0.5``; empty where nothing."""
+        if with_version and self.version != other.version:
+            return f"segtool {other.version} instead of {self.version}"
+        if self.checksums != other.checksums:
+            if self.model != other.model:
+                return f"the model {other.model} instead of {self.model}"
+            return f"another file of the model {other.model}"
+        mine, theirs = (json.loads(json.dumps(dict(one.options))) for one in (self, other))
+        for name in dict.fromkeys((*mine, *theirs)):
+            if mine.get(name) != theirs.get(name):
+                return f"{name} {theirs.get(name)} instead of {mine.get(name)}"
+        return ""
+
+    def check_same(self, earlier: "RunIdentity", folder: Path, told_by: Path) -> None:
+        """Refuse to go on with the results of other models or of other settings: the report would mix them.
+
+        Raises:
+            UsageError: ``earlier``, which the file ``told_by`` tells of, is another run.
+        """
+        if difference := self.difference(earlier):
+            raise UsageError(
+                f"{folder}: --continue with another model or other options than the earlier run, which {told_by.name} "
+                f"says had {difference}",
+                "Repeat its options, leave --continue out, or choose another folder with --output.",
+            )
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Run files of the whole and of parts."""
+    return sorted(folder.glob(f"{RUN_FILE}*"))
+
+
+def earlier_results(
+    folder: Path, identity: RunIdentity, killed: Sequence[tuple[Path, RunIdentity, Sequence[Row]]] = ()
+) -> list[Row] | None:
+    """What earlier runs in ``folder`` made of its cases, the latest where there are several.
+
+    Args:
+        folder: Of the results.
+        identity: Of the run that goes on with them.
+        killed: Run files of parts that were killed: what they are, and their rows.
+
+    Returns:
+        The rows, or None where no file tells of an earlier run.
+
+    Raises:
+        UsageError: One of them had other models or options.
+    """
+    told = list(killed)
+    for path in folder.glob("report*.json"):
+        if _REPORT.fullmatch(path.name):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                told.append((path, RunIdentity.from_dict(content), content["cases"]))
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                continue  # not ours, or not whole
+    if not told:
+        return None
+    rows: dict[str, Row] = {}
+    for path, known, cases in sorted(told, key=lambda one: _written(one[0])):
+        identity.check_same(known, folder, path)
+        for row in cases:
+            rows[row["name"]] = {key: row[key] for key in _KEPT if key in row}
+    return list(rows.values())
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def check_apart(inputs: Sequence[Path], output: Path) -> None:
@@ -51,7 +189,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: It cannot be made or written.
     """
-    trial = folder / f"{PARTIAL_PREFIX}trial"
+    trial = partial_path(folder / "trial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial.touch()

@@ -8,6 +8,7 @@ from pathlib import Path
 from segtool.case import Source
 from segtool.errors import UsageError
 from segtool.formats import ANNOTATIONS
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.case_names import OVERLAYS, PROBABILITIES, plain_name
 from segtool.scan.found import Entry
 from segtool.scan.names import is_brain_mask, natural_key, reference_base
@@ -58,12 +59,15 @@ class Pairing:
         return (*self.notes, f"predictions without a reference, not scored: {names}{more}")
 
 
-def pair_files(predictions: Path, references: Path) -> Pairing:
+def pair_files(
+    predictions: Path, references: Path, follow_links: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Pairing:
     """Pair two folders, searched recursively, or two files.
 
     A pair has the same path below both folders, else the same file name where it occurs once on either side.
     The suffix of the format does not count, nor do ``_mask``, ``_seg``, ``_pred`` and their like. Where some
-    files of a folder carry such a word, those without one are scans and are passed over.
+    files of a folder carry such a word, those without one are scans and are passed over. With ``follow_links`` links
+    may leave the folders.
 
     Raises:
         UsageError: A path does not exist, a file faces a folder, nothing is readable, or nothing pairs.
@@ -76,12 +80,12 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
             f"{predictions} and {references} are a file and a folder, wanted two of one kind",
             "Give two folders or two files.",
         )
-    found = _entries(predictions), _entries(references)
+    notes: list[str] = []
+    found = _entries(predictions, notes, follow_links), _entries(references, notes, follow_links)
     privacy = _privacy([*found[0], *found[1]])
     if predictions.is_file():
         (one,), (other,) = found
-        return Pairing((Pair(_name(other, privacy), _source(one), _source(other)),), (), (), privacy)
-    notes: list[str] = []
+        return Pairing((Pair(_name(other, privacy), _source(one, limits), _source(other, limits)),), (), (), privacy)
     predicted = _label_maps(found[0], lambda e: is_reference(e) or _is_prediction(e), "predictions", notes)
     referenced = _label_maps(found[1], is_reference, "references", notes)
     pairs, rest, lone = _match(predicted, referenced)
@@ -91,8 +95,8 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
             f"{privacy.plain(predicted[0].where)!r} and {privacy.plain(referenced[0].where)!r})",
             "Give predictions the names of their references; suffixes and _mask, _seg, _pred do not matter.",
         )
-    everything = [Pair(_name(r, privacy), _source(p), _source(r)) for p, r in pairs]
-    everything += [Pair(_name(r, privacy), None, _source(r)) for r in rest]
+    everything = [Pair(_name(r, privacy), _source(p, limits), _source(r, limits)) for p, r in pairs]
+    everything += [Pair(_name(r, privacy), None, _source(r, limits)) for r in rest]
     return Pairing(
         tuple(sorted(everything, key=lambda pair: natural_key(pair.name))),
         tuple(sorted((privacy.plain(entry.where) for entry in lone), key=natural_key)),
@@ -112,19 +116,20 @@ def _name(entry: Entry, privacy: Privacy) -> str:
     return plain_name(entry, _base(entry), privacy) if privacy.is_personal(key) else key
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path, notes: list[str], follow_links: bool) -> list[Entry]:
     if path.is_file():
         return find_entries([path]).entries
     # Of our own results only the label maps count.
-    found = find_entries([path], path / OVERLAYS).entries
-    entries = [entry for entry in found if not entry.stem.endswith(PROBABILITIES)]
+    found = find_entries([path], path / OVERLAYS, follow_links)
+    notes += map(str, found.problems)
+    entries = [entry for entry in found.entries if not entry.stem.endswith(PROBABILITIES)]
     if not entries:
         raise UsageError(f"{path}: holds probability maps and no label maps", "Give the folder of label maps.")
     return entries
 
 
-def _source(entry: Entry) -> Source:
-    return Source(entry.format, entry.paths)
+def _source(entry: Entry, limits: Limits) -> Source:
+    return Source(entry.format, entry.paths, limits=limits)
 
 
 def _is_prediction(entry: Entry) -> bool:

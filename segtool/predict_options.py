@@ -7,6 +7,7 @@ from pathlib import Path
 from segtool.backends import Device
 from segtool.backends.base import Backend, Precision
 from segtool.ensemble import Ensemble
+from segtool.output_folder import Part
 from segtool.outputs import OUTPUTS
 from segtool.report import CaseResult
 from segtool.scan import Scan, ScanOptions
@@ -44,7 +45,9 @@ class PredictOptions:
         strict: Refuse cases whose images had to be brought onto one grid.
         formats: Kinds of label maps to write, of :data:`FORMATS`.
         anonymise: Leave the patient's particulars blank in DICOM results, which otherwise carry them.
+        review_worst: How many cases the report lists to be looked at first, see :mod:`segtool.review`.
         part: Which share of the cases to do, and of how many: ``(0, 4)`` is the first of four.
+        require_signature: Public key (PEM, Ed25519) with which every model must be signed; None asks for nothing.
         case_timeout_s: How long the reading of one case may take before it fails; None for no end.
     """
 
@@ -66,8 +69,15 @@ class PredictOptions:
     strict: bool = False
     formats: tuple[str, ...] = (SAME,)
     anonymise: bool = False
+    review_worst: int = 0
     part: tuple[int, int] = (0, 1)
+    require_signature: Path | None = None
     case_timeout_s: float | None = 600.0
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.output / f"{Part(*self.part).report}.json"
 
 
 @dataclass(frozen=True)
@@ -77,5 +87,7 @@ class Progress:
     on_start: Callable[[Ensemble, Backend, Scan], None] = lambda _models, _backend, _scan: None
     on_case: Callable[[CaseResult], None] = lambda _result: None
     on_units: Callable[[int], None] = lambda _count: None
+    on_elsewhere: Callable[[CaseResult], None] = lambda _result: None
+    """Told of each case of this run that another process has finished."""
     on_wait: Callable[[str], None] = lambda _line: None
     """Told what is being waited for, such as an engine that is being built."""

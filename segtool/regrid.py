@@ -1,6 +1,7 @@
 """Brings images and label maps onto one grid: by turning axes where that is enough, else by interpolation."""
 
 import itertools
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from segtool.case import LabelMap
 from segtool.errors import GridError
 from segtool.geometry import Geometry, Reorientation, pasted
+from segtool.limits import DEFAULT_LIMITS
 
 Order = Literal["linear", "nearest"]
 
@@ -165,13 +167,19 @@ def fit_labels(
 
 
 def around(one: Geometry, other: Geometry) -> Geometry:
-    """The grid ``one``, extended so that it also covers ``other``; ``one`` where their voxels do not coincide."""
+    """The grid ``one``, extended so that it also covers ``other``; ``one`` where their voxels do not coincide.
+
+    Raises:
+        LimitError: They lie so far apart that a grid around both would have too many voxels.
+    """
     place = other.place_in(one)
     if place is None:
         return one
-    return one.cropped(
-        tuple(slice(min(0, box.start), max(n, box.stop)) for box, n in zip(place, one.shape, strict=True))
-    )
+    box = tuple(slice(min(0, box.start), max(n, box.stop)) for box, n in zip(place, one.shape, strict=True))
+    shape = [side.stop - side.start for side in box]
+    claim = f"{'x'.join(map(str, shape))} voxels around both grids"
+    DEFAULT_LIMITS.check("voxels", math.prod(shape), "grids far apart", claim)
+    return one.cropped(box)
 
 
 def _put_in_place(label_map: LabelMap, want: Geometry) -> npt.NDArray[Any] | None:

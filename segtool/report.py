@@ -8,10 +8,10 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ __all__ = [
 SCHEMA = 1
 """Of the JSON report; raised when a reader of older reports would misread a newer one."""
 
+_Numbers = TypeVar("_Numbers", Scores, Measurements)
+
 Status = Literal["done", "failed", "skipped"]
 
 
@@ -64,10 +66,12 @@ class CaseResult:
         measurements: What a reader would measure, by structure, of a volume.
         notes: What the reader must know, such as "t2 resampled onto t1".
         warnings: What makes the result doubtful, such as intensities unlike those of the training.
-        confidence: How sure the model is, by measure.
+        confidence: How sure the model is, by measure: see :meth:`segtool.postprocess.confidence.Tally.numbers`.
+        slice_confidence: The same by index, of a stack.
         seconds: Time spent, by stage.
         geometry: Of the grid, as ``Geometry.describe`` puts it.
         outputs: All label maps, where several kinds were asked for; ``output`` is the first.
+        stamp: Digest of names, sizes and times of the files it was made of.
     """
 
     name: str
@@ -80,9 +84,11 @@ class CaseResult:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     confidence: Mapping[str, float] = field(default_factory=dict)
+    slice_confidence: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     geometry: str | None = None
     outputs: tuple[str, ...] = ()
+    stamp: str | None = None
 
     def rows(self) -> Iterator[tuple[str, Mapping[str, Scores]]]:
         """Name and scores of everything that was scored: the case, or ``name[17]`` for a slice of a stack."""
@@ -118,9 +124,33 @@ class CaseResult:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "confidence": dict(self.confidence),
+            "slice_confidence": {str(index): dict(one) for index, one in self.slice_confidence.items()},
             "seconds": dict(self.seconds),
+            "stamp": self.stamp,
         }
         return {key: value for key, value in parts.items() if value not in (None, {}, [])}
+
+    def to_plain(self) -> dict[str, Any]:
+        """:meth:`as_dict`, ready for JSON; NaN has become None."""
+        plain: dict[str, Any] = _plain(self.as_dict())
+        return plain
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "CaseResult":
+        """The case of which :meth:`to_plain` gave ``row``; what a newer version may have added is passed over."""
+        known = {one.name: row[one.name] for one in fields(cls) if one.name in row}
+        outputs = tuple(known.get("outputs", ())) or ((known["output"],) if "output" in known else ())
+        structured = {
+            "scores": _from_plain(Scores, row.get("scores", {})),
+            "slices": {int(index): _from_plain(Scores, one) for index, one in row.get("slices", {}).items()},
+            "measurements": _from_plain(Measurements, row.get("measurements", {})),
+            "slice_confidence": {int(index): _known(one) for index, one in row.get("slice_confidence", {}).items()},
+            "confidence": _known(row.get("confidence", {})),
+            "notes": tuple(row.get("notes", ())),
+            "warnings": tuple(row.get("warnings", ())),
+            "outputs": outputs,
+        }
+        return cls(**(known | structured))
 
 
 @dataclass(frozen=True)
@@ -141,6 +171,7 @@ class Report:
         seed: Of the bootstrap.
         patients: Of each case, or of each slice such as ``name[17]``, where they are known: intervals then draw
             whole patients. They are counted and never written.
+        review: What to look at first, the most doubtful first, where asked for: ``name`` and ``reason``.
     """
 
     command: str
@@ -158,6 +189,8 @@ class Report:
     setup_seconds: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     patients: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: int = 0
+    review: tuple[Mapping[str, str], ...] = ()
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -230,8 +263,10 @@ class Report:
             "setup_seconds": dict(self.setup_seconds),
             "stage_seconds": self.stage_seconds,
             "counts": self.counts,
+            **({"done_by_other_processes": self.elsewhere} if self.elsewhere else {}),
             "intervals": self.intervals,
             "summary": self.summary,
+            **({"review": [dict(one) for one in self.review]} if self.review else {}),
             "cases": [case.as_dict() for case in self.cases],
         }
         plain: dict[str, Any] = _plain(head)
@@ -266,7 +301,7 @@ class Report:
         used = {key for row in rows for key in row}
         columns = ["case", "structure", "status"]
         columns += [name for name in dict.fromkeys((*MEASURES, *FLAGS, *MEASURED)) if name in used]
-        columns += ["output", "geometry", "notes", "error"]
+        columns += ["output", "geometry", "warnings", "notes", "error"]
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
@@ -279,6 +314,7 @@ class Report:
                 "status": case.status,
                 "output": case.output,
                 "geometry": case.geometry,
+                "warnings": "; ".join(case.warnings),
                 "notes": "; ".join(case.notes),
                 "error": case.error,
             }
@@ -294,6 +330,25 @@ class Report:
         print_summary(console, self.summary)
         if self.summary and self.patients:
             console.print(f"note    confidence intervals draw whole patients, of {self.intervals['from']}")
+
+
+def _from_plain(kind: type[_Numbers], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, _Numbers]:
+    """What :func:`_by_name` and :func:`_plain` made a dictionary of: None was an undefined number."""
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]  # both are dataclasses
+    return {
+        name: kind(**{key: _exact(value) for key, value in numbers.items() if key in known})
+        for name, numbers in parts.items()
+    }
+
+
+def _known(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
+
+
+def _exact(value: object) -> Any:  # noqa: ANN401 - whatever a dataclass of numbers holds
+    if isinstance(value, list):
+        return tuple(map(_exact, value))
+    return math.nan if value is None else value
 
 
 def _by_name(parts: Mapping[str, Scores] | Mapping[str, Measurements]) -> dict[str, Any]:

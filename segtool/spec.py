@@ -5,6 +5,7 @@ It is stored as JSON inside the ONNX file (see :mod:`segtool.model_file`). The w
 """
 
 import json
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
 
 from segtool.errors import ModelError
 from segtool.geometry import ORIENTATIONS
+from segtool.limits import DEFAULT_LIMITS
 from segtool.spec_statistics import StatisticsSpec
 
 SCHEMA = 5
@@ -36,6 +38,9 @@ Plane = Literal["acquired", "axial", "coronal", "sagittal"]
 """Plane in which a volume is cut into slices."""
 
 Byte = Annotated[int, Field(ge=0, le=255)]
+
+Spacing = Annotated[float, Field(ge=0.01, le=1000)]
+"""In mm, of what the network sees: a finer one would make more voxels of any scan than there is memory for."""
 
 Flip = Literal["horizontal", "vertical", "depth"]
 """An axis of the network's input, counted from the last: columns, rows, and planes of a volume."""
@@ -173,7 +178,7 @@ class VolumeSpec(_Frozen):
     patch: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     orientation: str = "RAS"
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[Spacing, Spacing, Spacing] | None = None
     crop_to_nonzero: bool = True
     whole_case_voxels: Annotated[int, Field(ge=1)] | None = None
 
@@ -288,6 +293,8 @@ class ModelSpec(_Frozen):
                 raise ValueError(f"region {region!r} names values {members}, but the labels are {values}")
         if any(n % self.divisor for n in self.extent):
             raise ValueError(f"the input {self.extent} does not divide by {self.divisor}")
+        if math.prod(self.extent) * max(len(self.channels), self.output_channels) > DEFAULT_LIMITS.voxels:
+            raise ValueError(f"an input of {self.extent} is more than {DEFAULT_LIMITS.voxels} voxels")
         if not set(self.postprocess.labels) <= set(names[1]):
             raise ValueError(f"post-processing of {list(self.postprocess.labels)}, but the labels are {names[1]}")
         if len(set(self.test_time_flips)) != len(self.test_time_flips) or (

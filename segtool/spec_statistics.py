@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Range = tuple[float, float]
 """Lowest and highest."""
 
+Quantiles = tuple[float, float, float]
+"""What 50, 90 and 99 % stay below."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -24,19 +27,23 @@ class ChannelStatistics(_Frozen):
     Args:
         values: The lowest and the highest stored value that is usual, over all training cases.
         histogram: Mean over cases of the intensities of the head at evenly spaced ranks, free of unit.
-        histogram_distance: Of a training case's histogram to that mean: the median, and what 99.5 % stay below.
+        histogram_distance: Of a training case's histogram to that mean: what 50, 90 and 99 % of them stay below.
         mean: ``F`` numbers, the mean of the looks; likewise their ``deviation``.
         precision: Lower triangle, row by row, of the inverse ``(F, F)`` of the looks' correlations.
-        distance: Of a training case's look to the mean, by that inverse: the median, and what 99.5 % stay below.
+        distance: Of a training case's look to the mean, by that inverse: what 50, 90 and 99 % of them stay below.
+        several: Where training saw single pictures, the distances of the histogram and of the look once more, of the
+            mean look of eight in a row: a volume, or a stack of pictures, lies about so near. None where training saw
+            volumes, or too few pictures.
     """
 
     values: Range
     histogram: tuple[float, ...]
-    histogram_distance: Range
+    histogram_distance: Quantiles
     mean: tuple[float, ...]
     deviation: tuple[Annotated[float, Field(gt=0)], ...]
     precision: tuple[float, ...]
-    distance: Range
+    distance: Quantiles
+    several: tuple[Quantiles, Quantiles] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "ChannelStatistics":

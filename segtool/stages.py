@@ -8,7 +8,7 @@ engine and the codecs release Python's lock, so the stages truly overlap. Byte-b
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,17 +17,21 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from segtool.backends.base import Backend
-from segtool.case import CaseSource
-from segtool.errors import GridError, UserError, VoxelError
+from segtool.case import Case, CaseSource
+from segtool.engine_calls import Engine, EngineCalls, engine_error
+from segtool.errors import CaseError, GridError, VoxelError
+from segtool.faults import Faults
 from segtool.job import Finish, Job
 from segtool.loading import load_case
 from segtool.overlap import ByteBudget, ByteQueue, Stopped
 from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler, background_logits
 from segtool.preprocess import SlicedCase, WindowedCase
-from segtool.resample import on_host
-from segtool.sliding_window import Windows, window_extent
+from segtool.quality import Quality
+from segtool.reading import Readers
+from segtool.sliding_window import Windows
 from segtool.spec import ModelSpec
+
+__all__ = ["BATCH", "Engine", "StageOptions", "Stages"]
 
 AnyArray = npt.NDArray[Any]
 
@@ -39,6 +43,7 @@ _CASES_BYTES = 512 * _MIB  # cases in memory at once, whatever their number; a s
 _READY_BYTES = 16 * _MIB
 _LOGITS_BYTES = 16 * _MIB
 _SWITCH_S = 0.0005
+_READING_S = 5.0  # how long a run that is given up waits for its readers, which write nothing
 _PATIENCE_S = 0.02  # how long a part-filled batch waits for more slices before it runs as it is
 
 
@@ -53,6 +58,7 @@ class StageOptions:
         strict: Refuse cases that need resampling onto one grid.
         keep_probabilities: Keep probability maps for the caller.
         keep_logits: Keep logits for the caller.
+        case_timeout_s: How long the reading of one case may take before it fails; None for no end.
     """
 
     threshold: Thresholds
@@ -61,23 +67,7 @@ class StageOptions:
     strict: bool = False
     keep_probabilities: bool = False
     keep_logits: bool = False
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A loaded model, and how it is called.
-
-    Args:
-        backend: The model.
-        spec: As the backend runs it, see :meth:`segtool.spec.ModelSpec.in_windows`.
-        batch: Slices or windows a call.
-        calls: Threads that call it at the same time, the caller's among them.
-    """
-
-    backend: Backend
-    spec: ModelSpec
-    batch: int
-    calls: int = 1
+    case_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +81,15 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Output:
-    """Logits ``(K, h, w)`` of a slice, or of the next planes of a volume where ``index`` is None."""
+    """Logits ``(K, h, w)`` of a slice, or of the next planes of a volume where ``index`` is None.
+
+    They are for ``assembler``; a volume that is begun once more has another one.
+    """
 
     job: Job
     index: int | None
     logits: AnyArray
+    assembler: SliceAssembler | VolumeAssembler | None
 
 
 @contextmanager
@@ -130,13 +124,18 @@ class Stages:
         on_units: Callable[[int], None] | None = None,
     ) -> None:
         self._spec, self._options, self._finish = spec, options, finish
+        self._quality = Quality(spec)
         self._engine: Engine | None = None
         self._started = threading.Event()
         self._on_units = on_units or (lambda _count: None)
         self._ready: ByteQueue[_Input] = ByteQueue(_READY_BYTES)
         self._answers: ByteQueue[_Output] = ByteQueue(_LOGITS_BYTES)
         self._memory = ByteBudget(_CASES_BYTES)
-        self._sources_lock = threading.Lock()
+        self._faults = Faults()
+        self._readers: Readers | None = None
+        self._calls: EngineCalls | None = None
+        self._counting = threading.Lock()
+        self._completed = 0
         self._bug: BaseException | None = None
 
     def run(self, sources: Iterable[CaseSource], start: Callable[[], Engine]) -> None:
@@ -151,8 +150,9 @@ class Stages:
             KeyboardInterrupt: As it came; cases that were not finished are left out.
             UserError: As ``start`` raises it.
         """
-        self._sources = iter(sources)
-        readers = [self._thread(self._read) for _ in range(self._options.readers)]
+        readers = Readers(sources, self._load, self._feed, self._faults, self._options.case_timeout_s)
+        self._readers = readers
+        readers.start(self._options.readers, self._thread)
         # The slabs of a volume come in order, and one thread takes them in order.
         count = self._options.writers if self._spec.input.rank == 2 else 1
         writers = [self._thread(self._write) for _ in range(count)]
@@ -160,8 +160,9 @@ class Stages:
         engines: list[threading.Thread] = []
         try:
             self._engine = start()
+            self._calls = EngineCalls(self._engine)
             self._started.set()
-            engines += [self._thread(self._infer) for _ in range(self._loaded.calls - 1)]
+            engines += [self._thread(self._infer) for _ in range(self._engine.calls - 1)]
             # The engine keeps every core busy. A matrix product of a few milliseconds that starts BLAS threads
             # of its own then waits for cores that it cannot have, ten times longer than it computes.
             with threadpool_limits(1, user_api="blas"), _quick_switches():
@@ -179,15 +180,41 @@ class Stages:
         finally:
             if self._bug is not None:
                 self._stop()
-            for thread in (*readers, closer, *engines, *writers):
+            for thread in (*engines, *writers, closer):
                 thread.join()
+            readers.join(_READING_S)
         if self._bug is not None:
             raise self._bug
 
+    def finish_up(self) -> int:
+        """Begin no more cases; those in hand, of which this gives the number, are finished.
+
+        Takes no lock, so that a handler of signals may call it.
+        """
+        if self._readers is None:
+            return 0
+        self._readers.end()
+        return self._readers.begun - self._completed
+
     @property
-    def _loaded(self) -> Engine:
-        assert self._engine is not None
-        return self._engine
+    def is_ending(self) -> bool:
+        """True when no further case is to be begun."""
+        return self._readers is not None and self._readers.is_ending
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the report must say of the run as a whole."""
+        return () if self._calls is None else tuple(self._calls.notes)
+
+    @property
+    def _engine_calls(self) -> EngineCalls:
+        assert self._calls is not None
+        return self._calls
+
+    @property
+    def _kept(self) -> tuple[bool, bool]:
+        """Whether assemblers keep probabilities, and logits."""
+        return self._options.keep_probabilities, self._options.keep_logits
 
     def _thread(self, work: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -207,58 +234,60 @@ class Stages:
         self._ready.stop()
         self._answers.stop()
         self._memory.stop()
+        if self._readers is not None:
+            self._readers.stop()
         self._started.set()  # for whoever waits; the queues stop them next
 
-    def _close_after(self, readers: Sequence[threading.Thread]) -> None:
-        for reader in readers:
-            reader.join()
+    def _close_after(self, readers: Readers) -> None:
+        readers.watch()
         self._ready.close()
 
     # Reading
 
-    def _read(self) -> None:
-        while True:
-            with self._sources_lock:
-                source = next(self._sources, None)
-            if source is None:
-                return
-            job = Job(source)
-            try:
-                self._load(job)
-                self._feed(job)
-            except UserError as error:
-                job.error = error
-            self._answered(job)
-
-    def _load(self, job: Job) -> None:
-        with job.timed("read"):
-            case = load_case(job.source, self._spec, strict=self._options.strict)
-        volume_model = self._spec.input.rank == 3
-        if volume_model and case.geometry.kind != "volume":
+    def _load(self, source: CaseSource) -> Case:
+        case = load_case(source, self._spec, strict=self._options.strict)
+        if self._spec.input.rank == 3 and case.geometry.kind != "volume":
             raise GridError(
-                f"case {job.source.name!r} is a {case.geometry.kind} of {case.geometry.describe()}, "
+                f"case {source.name!r} is a {case.geometry.kind} of {case.geometry.describe()}, "
                 "the model wants volumes",
                 "Use a 2D model for pictures, see `segtool models`.",
             )
+        return case
+
+    def _feed(self, job: Job, case: Case | None) -> None:
+        if case is not None:
+            try:
+                self._hold(job, case)
+                self._prepare(job, case)
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad case never stops a batch; a bug shows its traceback
+                job.fail(self._faults.error_of(error, job.source.name, "preprocessing"))
+        self._answered(job)
+
+    def _hold(self, job: Job, case: Case) -> None:
+        """Wait until there is room for one more case."""
         # A 3D network's input is a float32 copy of the case; a 2D network's inputs are made slice by slice.
         voxels = case.data.size
-        held = case.data.nbytes + (voxels * 4 if volume_model else voxels // case.data.shape[0])
+        held = case.data.nbytes + (voxels * 4 if self._spec.input.rank == 3 else voxels // case.data.shape[0])
         self._memory.acquire(held)
         job.held_bytes, job.case = held, case
 
-    def _feed(self, job: Job) -> None:
-        assert job.case is not None
-        if self._spec.input.rank == 3:
+    def _prepare(self, job: Job, case: Case) -> None:
+        """Make the network's inputs and queue them."""
+        with job.timed("check"):
+            job.seen = self._quality.of_scan(case)
+            job.warnings += job.seen.lines
+        spec, threshold = self._spec, self._options.threshold
+        if spec.input.rank == 3:
             with job.timed("preprocess"):
-                windowed = WindowedCase(job.case, self._spec)
-            job.assembler = VolumeAssembler(
-                windowed, self._spec, self._options.threshold, self._options.keep_probabilities
-            )
+                windowed = WindowedCase(case, spec)
+            job.make_assembler = lambda: VolumeAssembler(windowed, spec, threshold, *self._kept)
+            job.assembler = job.make_assembler()
             self._put(_Input(job, None, windowed.tensor))
             return
-        sliced = SlicedCase(job.case, self._spec)
-        slices = SliceAssembler(sliced, self._spec, self._options.threshold, self._options.keep_probabilities)
-        job.assembler = slices
+        sliced = SlicedCase(case, spec)
+        job.assembler = SliceAssembler(sliced, spec, threshold, *self._kept)
         for index in range(sliced.count):
             with job.timed("preprocess"):
                 tensor = None if sliced.is_blank(index) else sliced.tensor(index)
@@ -266,8 +295,7 @@ class Stages:
                 self._put(_Input(job, index, tensor))
 
     def _put(self, item: _Input) -> None:
-        with item.job.lock:
-            item.job.waiting_for += 1
+        self._expect(item.job)
         self._ready.put(item, item.tensor.nbytes)
 
     # Inference
@@ -283,30 +311,56 @@ class Stages:
                 continue
             if item is None:
                 break
-            if item.index is None:
+            if item.job.error is not None:
+                self._answered(item.job)  # nobody wants to know any more
+            elif item.index is None:
                 self._run_volume(item)
-                continue
-            batch.append(item)
-            if len(batch) == self._loaded.batch:
+            else:
+                batch.append(item)
+            if len(batch) >= self._engine_calls.batch:
                 self._run_slices(batch)
                 batch = []
         if batch:
             self._run_slices(batch)
 
     def _run_slices(self, batch: list[_Input]) -> None:
-        xp = self._loaded.backend.xp
         start = time.perf_counter()
-        logits = self._loaded.backend.run(xp.asarray(np.stack([item.tensor for item in batch])))
-        logits = on_host(logits)
+        jobs = [item.job for item in batch]
+        names = [f"case {job.source.name!r}" for job in jobs]
+        with self._noted(jobs):
+            answers = self._engine_calls.answers([item.tensor for item in batch], names)
         share = (time.perf_counter() - start) / len(batch)
-        for item, answer in zip(batch, logits, strict=True):
-            with item.job.lock:
-                item.job.seconds["infer"] = item.job.seconds.get("infer", 0.0) + share
-            self._answers.put(_Output(item.job, item.index, answer), answer.nbytes)
+        for item, answer in zip(batch, answers, strict=True):
+            job = item.job
+            with job.lock:
+                job.seconds["infer"] = job.seconds.get("infer", 0.0) + share
+            if isinstance(answer, CaseError):
+                job.fail(answer)
+                self._answered(job)
+            else:
+                self._answers.put(_Output(job, item.index, answer, job.assembler), answer.nbytes)
         self._on_units(len(batch))
 
     def _run_volume(self, item: _Input) -> None:
+        job, calls = item.job, self._engine_calls
+
+        def again(why: str) -> None:
+            assert job.make_assembler is not None
+            job.note(why)
+            job.assembler = job.make_assembler()
+
+        try:
+            with self._noted([job]):
+                calls.over_windows(item.tensor.shape[1:], lambda extent: self._run_windows(item, extent), again)
+        except Stopped:
+            raise
+        except Exception as error:  # noqa: BLE001 - engines raise types of their own
+            job.fail(engine_error(error, f"case {job.source.name!r}"))
+        self._answered(job)
+
+    def _run_windows(self, item: _Input, extent: tuple[int, ...]) -> None:
         assert self._spec.input.rank == 3
+        job, calls = item.job, self._engine_calls
         before = 0
 
         def report(done: int, _total: int) -> None:
@@ -314,30 +368,40 @@ class Stages:
             self._on_units(done - before)
             before = done
 
-        extent = window_extent(item.tensor.shape[1:], self._loaded.spec)
-        windows = Windows(item.tensor, extent, self._spec.input.overlap)
-        # One answer was announced when the input was put.
-        with item.job.lock:
-            item.job.waiting_for += windows.slab_count - 1
-        backend = self._loaded.backend
-        slabs = windows.slabs(
-            backend.run, self._loaded.batch, backend.xp, on_window=report, background=background_logits(self._spec)
+        slabs = Windows(item.tensor, extent, self._spec.input.overlap).slabs(
+            calls.run,
+            calls.batch,
+            calls.engine.backend.xp,
+            on_window=report,
+            background=background_logits(self._spec, calls.engine.votes),
         )
-        for _ in range(windows.slab_count):
-            with item.job.timed("infer"):
-                logits = next(slabs).logits
-            self._answers.put(_Output(item.job, None, logits), logits.nbytes)
+        while job.error is None:
+            with job.timed("infer"):
+                slab = next(slabs, None)
+            if slab is None:
+                return
+            self._expect(job)
+            self._answers.put(_Output(job, None, slab.logits, job.assembler), slab.logits.nbytes)
+
+    @contextmanager
+    def _noted(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """What the engine's calls had to change inside the block stands in the notes of ``jobs``."""
+        before = len(self._engine_calls.notes)
+        yield
+        for note in self._engine_calls.notes[before:]:
+            for job in jobs:
+                job.note(note)
 
     # Writing
 
     def _write(self) -> None:
         while (output := self._answers.get()) is not None:
             job = output.job
-            if job.error is None:
+            if job.error is None and output.assembler is job.assembler:
                 try:
                     self._take(job, output.index, output.logits)
-                except UserError as error:
-                    job.error = error
+                except Exception as error:  # noqa: BLE001 - one bad case never stops a batch
+                    job.fail(self._faults.error_of(error, job.source.name, "postprocessing"))
             self._answered(job)
 
     def _take(self, job: Job, index: int | None, logits: AnyArray) -> None:
@@ -354,6 +418,11 @@ class Stages:
                 assert job.assembler is not None
                 job.assembler.add(logits)
 
+    def _expect(self, job: Job) -> None:
+        """Announce one more answer."""
+        with job.lock:
+            job.waiting_for += 1
+
     def _answered(self, job: Job) -> None:
         """Count one answer; the last one finishes the case, in whichever thread it arrives."""
         with job.lock:
@@ -367,11 +436,32 @@ class Stages:
         if self._engine is None:
             raise Stopped
         try:
-            if job.error is None and job.assembler is not None:
-                with job.timed("postprocess"):
-                    job.label_map, job.probabilities = job.assembler.finish()
-            self._finish(job)
+            self._make_result(job)
+            try:
+                self._finish(job)
+            except Exception as error:
+                if job.error is not None:
+                    raise
+                job.fail(self._faults.error_of(error, job.source.name, "writing"))
+                self._finish(job)
         finally:
-            job.case = job.label_map = job.probabilities = job.assembler = None
+            job.case = job.label_map = job.probabilities = job.logits = job.assembler = job.make_assembler = None
             if job.held_bytes:
                 self._memory.release(job.held_bytes)
+            with self._counting:
+                self._completed += 1
+
+    def _make_result(self, job: Job) -> None:
+        if job.error is not None or job.assembler is None:
+            return
+        assert job.case is not None
+        assert job.seen is not None
+        try:
+            with job.timed("postprocess"):
+                job.label_map, job.probabilities = job.assembler.finish()
+                job.logits = job.assembler.logits
+                job.confidence, job.slice_confidence = job.assembler.confidence()
+            with job.timed("check"):
+                job.warnings += self._quality.of_result(job.case, job.seen, job.label_map)
+        except Exception as error:  # noqa: BLE001 - one bad case never stops a batch; a bug shows its traceback
+            job.fail(self._faults.error_of(error, job.source.name, "postprocessing"))

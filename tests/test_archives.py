@@ -1,17 +1,22 @@
 """Archives as inputs: what comes out of them, and what is refused."""
 
+import gzip
 import io
 import os
 import shutil
 import stat
+import struct
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from segtool.errors import UsageError
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan import archive_files, scan
 from segtool.scan.archives import unpacked
 
@@ -131,8 +136,8 @@ def test_a_pipe_called_like_an_archive_keeps_nobody_waiting(tmp_path: Path) -> N
         assert work.inputs == (tmp_path,)
 
 
-def refused(path: Path, match: str) -> None:
-    with pytest.raises(UsageError, match=match) as caught, unpacked([path]):
+def refused(path: Path, match: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    with pytest.raises(UsageError, match=match) as caught, unpacked([path], limits):
         pass
     assert str(path) in str(caught.value)
     assert str(caught.value).count("\n") == 0
@@ -197,17 +202,130 @@ def test_a_truncated_archive_is_one_line(tmp_path: Path, name: str, keep: float)
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "match"),
-    [("MOST_MEMBERS", 2, "more than 2 files"), ("MOST_BYTES", 10, "more than .* unpacked"), ("SPARE_BYTES", 0, "GB")],
+    ("limits", "match"),
+    [
+        (Limits(files=2), "more files and folders than the limit of 2 files.*--limit files=20"),
+        (Limits(unpacked_bytes=10), "more than the limit of 10 unpacked bytes.*--limit unpacked_bytes="),
+    ],
 )
-def test_what_grows_too_much_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, match: str
+def test_what_is_above_a_limit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, match: str
 ) -> None:
-    monkeypatch.setattr(archive_files, limit, value)
     bomb = {"a.png": bytes(10**6), "b.png": b"", "c.png": b""}
     monkeypatch.setattr(archive_files.shutil, "copyfileobj", lambda *_: pytest.fail("written"))
-    refused(zipped(tmp_path / "a.zip", bomb), match)
-    refused(tarred(tmp_path / "a.tgz", bomb, "gz"), match)
+    refused(zipped(tmp_path / "a.zip", bomb), match, limits)
+    refused(tarred(tmp_path / "a.tgz", bomb, "gz"), match, limits)
+
+
+def test_what_grows_two_hundred_times_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_files, "SPARE_BYTES", 0)
+    refused(zipped(tmp_path / "a.zip", {"a.png": bytes(10**6)}), "200 times")
+
+
+def test_folders_count_as_files(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"1/2/3/4/5/a.png": b""})
+    refused(path, "limit of 5 files", Limits(files=5))
+    with unpacked([path], Limits(files=6)):
+        pass
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "a.png"), ("a.png", "A.PNG"), ("a", "a/b.png"), ("a/b.png", "a"), ("a/b.png", "a//b.png")]
+)
+def test_two_files_of_one_name_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    with pytest.warns(UserWarning, match="Duplicate") if names[0] == names[1] else nullcontext():  # noqa: SIM117
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+    refused(tmp_path / "a.zip", "two files of one name")
+    with tarfile.open(tmp_path / "a.tar", "w") as other:
+        for name in names:
+            other.addfile(tarfile.TarInfo(name))
+    refused(tmp_path / "a.tar", "two files of one name")
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 10_000, "n" * 256, "ü" * 128, "d/" * 64 + "a.png", "a" * 200 + "/" + "b/" * 2000]
+)
+def test_names_that_no_file_system_has_are_refused_and_not_repeated(tmp_path: Path, name: str) -> None:
+    for path in (zipped(tmp_path / "a.zip", {f"{name}.png": b""}), tarred(tmp_path / "a.tar", {f"{name}.png": b""})):
+        with pytest.raises(UsageError, match="no file system") as caught, unpacked([path]):
+            pass
+        assert len(str(caught.value)) < 400
+
+
+def test_bombs_of_overlapping_files_and_lies_about_sizes_write_nothing_beyond_what_was_said(tmp_path: Path) -> None:
+    content = bytearray(zipped(tmp_path / "a.zip", {"a.png": bytes(10_000)}).read_bytes())
+    at = content.index(b"PK\1\2") + 24
+    content[at : at + 4] = struct.pack("<I", 10)
+    (tmp_path / "a.zip").write_bytes(content)
+    refused(tmp_path / "a.zip", "truncated, or no archive")
+    # 1000 names for the same bytes.
+    entry = bytearray(zipped(tmp_path / "b.zip", {"0000.png": bytes(10**7)}).read_bytes())
+    start, end = entry.index(b"PK\1\2"), entry.index(b"PK\5\6")
+    many = b"".join(bytes(entry[start:end]).replace(b"0000.png", b"%04d.png" % n) for n in range(1000))
+    tail = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1000, 1000, len(many), start, 0)
+    (tmp_path / "b.zip").write_bytes(bytes(entry[:start]) + many + tail)
+    refused(tmp_path / "b.zip", "200 times")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_bound_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.png", b"x")
+    refused(tmp_path / "a.zip", "Unpack it yourself")
+
+
+def test_a_directory_of_a_million_entries_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{n}.png": b"" for n in range(100)})
+    monkeypatch.setattr(archive_files.zipfile, "ZipFile", lambda *_: pytest.fail("read"))
+    refused(path, "limit of 50 files", Limits(files=50))
+    content = path.read_bytes()
+    path.write_bytes(content[:-10] + struct.pack("<II", 2**31, 0) + content[-2:])
+    refused(path, "truncated, or no archive")
+
+
+def test_archives_in_archives_stay_packed(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "inner.zip", {"b.png": b""}).read_bytes()
+    with unpacked([zipped(tmp_path / "outer.zip", {"a.png": b"", "inner.zip": inner})]) as work:
+        assert sorted(path.name for path in work.inputs[0].iterdir()) == ["a.png", "inner.zip"]
+
+
+def header(kind: bytes, size: int, name: str = "x") -> bytes:
+    """Of a member of a tar, whatever its size is."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    raw[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    raw[148:156] = b"        "
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+ENDLESS = {
+    "a file that goes back": header(b"0", -(2**20)),
+    "a long name of a terabyte": header(tarfile.GNUTYPE_LONGNAME, 2**40),
+    "attributes of a terabyte": header(tarfile.XHDTYPE, 2**40),
+    "attributes that go back": header(tarfile.XHDTYPE, -512),
+    "attributes of nothing but digits": header(tarfile.XHDTYPE, 60_000) + b"1" * 60_416,
+    "attributes of attributes": (header(tarfile.XGLTYPE, 0)) * 2000,
+    "a file larger than numbers": header(b"0", 2**62),
+    "holes without end": header(tarfile.GNUTYPE_SPARSE, 0)[:482] + b"\1" + bytes(29),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_no_header_of_a_tar_takes_time_or_memory_without_end(tmp_path: Path, name: str, suffix: str) -> None:
+    content = ENDLESS[name] + bytes(1024)
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    start = time.process_time()
+    with pytest.raises(UsageError), unpacked([path]):
+        pass
+    assert time.process_time() - start < 1
 
 
 def test_an_archive_that_the_disk_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,13 @@ def test_there_are_48_orientations() -> None:
         ((2, 2), np.eye(4), "has 3 axes"),
         ((2, 2, 0), np.eye(4), "at least 1"),
         ((2, 2, 2), np.full((4, 4), np.nan), "finite"),
-        ((2, 2, 2), np.diag([1, 0, 1, 1]), "singular"),
+        ((2, 2, 2), np.diag([1, 0, 1, 1]), "voxels of 1 x 0 x 1 mm, wanted 0.001 to 10000 mm"),
+        ((2, 2, 2), np.diag([1, 1e-6, 1, 1]), "voxels of 1 x 1e-06 x 1 mm"),
+        ((2, 2, 2), np.diag([1, 1, 1e30, 1]), "voxels of 1 x 1 x 1e\\+30 mm"),
+        ((2, 2, 2), np.diag([1, 1, 1e200, 1]), "voxels of 1 x 1 x inf mm"),
+        ((2, 2, 2), np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "singular"),
+        ((2, 2, 2), np.array([[1, 0, 0, 1e9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "1e\\+09 mm from the origin"),
+        ((2, 2, 2), np.diag([1, 1, 1, 2]), "last row of the affine is 0 0 0 2"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(shape: tuple[int, ...], affine: np.ndarray, message: str) -> None:

@@ -1,6 +1,7 @@
 """Scanning: file names in, cases out. Files are empty wherever only their names count."""
 
 import fnmatch
+import hashlib
 import json
 import os
 import subprocess
@@ -390,6 +391,14 @@ def test_the_same_file_given_twice_is_one_case(tmp_path: Path) -> None:
         ("name. ", "name"),
         ("Größe", "Größe"),
         ("\udce4", "_"),
+        ("CON", "CON_"),
+        ("aux.t1", "aux_.t1"),
+        ("nul .x", "nul_ .x"),
+        ("lpt1", "lpt1_"),
+        ("console", "console"),
+        ("a\u202egpj", "a_gpj"),
+        ("\x9b31m", "_31m"),
+        ("é" * 127, "é" * 85 + "-" + hashlib.sha256(("é" * 127).encode()).hexdigest()[:8]),
     ],
 )
 def test_parts_of_names_are_safe_in_a_path(part: str, safe: str) -> None:
@@ -696,8 +705,8 @@ def test_links_are_followed_inside_the_input_only(tmp_path: Path) -> None:
     scanned = scan([tmp_path / "in"])
     assert names(scanned) == ["a", "inside"]
     assert {problem.problem for problem in scanned.problems} == {
-        "links that leave the folder are not followed: 2",
-        "links lead nowhere: 1",
+        "links that leave the folder are not followed: 2 (elsewhere, outside.png)",
+        "links lead nowhere: 1 (broken.png)",
     }
 
 

@@ -49,7 +49,7 @@ def seen(monkeypatch: pytest.MonkeyPatch):
     def run(
         *entries: Entry, channels: tuple[str, ...] = (), patterns: Mapping[str, str] | None = None, **options: bool
     ) -> Scan:
-        monkeypatch.setattr(cases, "find_entries", lambda _inputs, _skip=None: Found(list(entries)))
+        monkeypatch.setattr(cases, "find_entries", lambda *_: Found(list(entries)))
         model = spec_of(*channels) if channels else None
         return survey([Path("/in")], model, ScanOptions(channels=patterns or {}, **options))
 
@@ -86,7 +86,7 @@ def test_a_model_of_one_channel_takes_its_series_of_the_study(seen) -> None:
 
 
 def test_channels_go_by_the_names_that_the_model_has_for_them(seen, monkeypatch) -> None:
-    monkeypatch.setattr(cases, "find_entries", lambda _inputs, _skip=None: Found(usual()))
+    monkeypatch.setattr(cases, "find_entries", lambda *_: Found(usual()))
     model = spec_of("T1Gd", ChannelSpec(name="fluid", aliases=("FLAIR",)))
     assert taken(survey([Path("/in")], model, ScanOptions())) == {"T1Gd": "b", "fluid": "d"}
 

@@ -49,6 +49,23 @@ TARGETS: dict[str, str] = {
     "nifti": "benchmarks.fuzz.nifti_targets:Nifti",
     "nifti_gz": "benchmarks.fuzz.nifti_targets:NiftiGz",
     "coco": "benchmarks.fuzz.coco_targets:Coco",
+    "hdf5": "benchmarks.fuzz.hdf5_targets:Hdf5",
+    "matlab": "benchmarks.fuzz.hdf5_targets:Matlab",
+    "onnx_metadata": "benchmarks.fuzz.model_targets:OnnxMetadata",
+    "spec_json": "benchmarks.fuzz.model_targets:SpecJson",
+    "recipe": "benchmarks.fuzz.model_targets:Recipe",
+    "dataset_json": "benchmarks.fuzz.model_targets:DatasetJson",
+    "report_json": "benchmarks.fuzz.model_targets:ReportJson",
+    "patients_csv": "benchmarks.fuzz.model_targets:PatientsCsv",
+    "dicom": "benchmarks.fuzz.dicom_targets:Dicom",
+    "dicom_series": "benchmarks.fuzz.dicom_targets:DicomSeries",
+    "dicom_compressed": "benchmarks.fuzz.dicom_targets:DicomCompressed",
+    "dicom_seg": "benchmarks.fuzz.dicom_targets:DicomSeg",
+    "rtstruct": "benchmarks.fuzz.dicom_targets:RtStruct",
+    "dicomdir": "benchmarks.fuzz.dicom_targets:Dicomdir",
+    "zip": "benchmarks.fuzz.archive_targets:Zip",
+    "tar": "benchmarks.fuzz.archive_targets:Tar",
+    "rules": "benchmarks.fuzz.archive_targets:Rules",
 }
 
 

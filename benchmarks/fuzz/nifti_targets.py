@@ -53,7 +53,7 @@ _NIFTI2 = {
     "intent_code": Field(504, "<i"),
 }
 _TYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 255)
-_TWICE = 2**27
+_BOMB_BYTES = 2**27
 
 
 class Nifti(Target):
@@ -169,10 +169,9 @@ def _unpacked(data: bytes) -> bytes | None:
 @cache
 def _bomb() -> bytes:
     """Zeros packed a thousand times."""
-    return gzip.compress(bytes(_TWICE), 9, mtime=0)
+    return gzip.compress(bytes(_BOMB_BYTES), 9, mtime=0)
 
 
 def _with_zeros(data: bytes) -> bytes:
-    """``data`` and many zeros in one stream."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    return packer.compress(data) + packer.compress(bytes(2**24)) + packer.flush()
+    """``data`` and many zeros in two members of a stream."""
+    return _packed(data, 0) + _bomb()

@@ -22,7 +22,7 @@ from segtool.formats.png_write import palette_png
 
 _FORM = PictureFormat()
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_BOMB_BYTES = 2**27
+_BOMB_BYTES = 2**25
 _PIXELS = np.random.default_rng(1).integers(0, 256, (40, 36), dtype=np.uint8)
 
 
@@ -54,7 +54,7 @@ class Png(_Pictures):
             palette_png(_PIXELS % 4, PALETTE),
             _saved("PNG", _PIXELS, pnginfo=texts, icc_profile=bytes(300)),
             _saved("PNG", _PIXELS.astype(np.uint16) * 200),
-            _saved("PNG", np.stack([_PIXELS, _PIXELS.T.reshape(40, 36), _PIXELS], -1)),
+            _saved("PNG", np.stack([_PIXELS, _PIXELS[::-1], _PIXELS], -1)),
             _saved("PNG", _PIXELS > 100),
             _saved("PNG", np.stack([_PIXELS] * 4, -1)),
             *_real("cheng/masks/*.png"),
@@ -74,7 +74,7 @@ class Jpeg(_Pictures):
     def seeds(self) -> list[bytes]:
         """Pillow's, of a real slice."""
         grey = _real_pixels()
-        colour = np.stack([grey, grey.T, grey], -1)
+        colour = np.stack([grey, grey[::-1], grey], -1)
         exif = Pillow.Exif()
         exif[0x0112] = 6
         return [

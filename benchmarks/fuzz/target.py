@@ -12,10 +12,11 @@ from benchmarks.fuzz.mutations import havoc
 from segtool.errors import SegtoolError
 from segtool.limits import Limits
 
-LIMITS = Limits(voxels=2**22, unpacked_bytes=2**26, files=1000, labels=1000)
+LIMITS = Limits(voxels=2**22, unpacked_bytes=2**26, files=1000, pages=100, labels=1000, drawn_pixels=2**20, text_bytes=2**20)
 """Small, so that what takes much memory has got past them."""
 
-_STEPS = 4
+_STEPS = (1, 1, 1, 2, 3, 4)
+"""Numbers of changes; most files with many are refused at once."""
 _STRUCTURED = 4
 """Of five changes this many know the structure."""
 
@@ -60,7 +61,7 @@ def load(name: str) -> Target:
 
 def damaged(target: Target, data: bytes, choices: Choices) -> bytes:
     """``data`` after one to four changes, most of which know the structure."""
-    for _ in range(choices.whole(1, _STEPS)):
+    for _ in range(choices.one(_STEPS)):
         is_structured = choices.whole(0, _STRUCTURED) > 0
         changed = target.mutate(data, choices) if is_structured else None
         data = havoc(data, choices) if changed is None else changed

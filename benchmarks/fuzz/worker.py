@@ -85,7 +85,7 @@ def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) ->
         "max_len": 2 * largest,
         "len_control": 0,
         "rss_limit_mb": 0,  # the address space is bounded instead
-        "timeout": 0,  # processor time is measured, and whoever started this process ends one that hangs
+        "timeout": 10_000,  # processor time is measured, and whoever started this process ends one that hangs
         "artifact_prefix": f"{folder}/",
         "print_final_stats": 1,
     }

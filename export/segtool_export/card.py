@@ -56,6 +56,65 @@ def facts(model: Path, spec: ModelSpec, network: str) -> str:
     return table(("", ""), rows)
 
 
+def believed(results: Mapping[str, Any]) -> list[str]:
+    """How far probabilities can be believed, from what :func:`segtool_export.confidence.confidence_results` gives.
+
+    Returns:
+        Paragraphs of Markdown, but for the heading and the picture.
+    """
+    sides, ranking = results["sides"], results["ranking"]
+    margin = next(iter(sides.values()))["margin_voxels"]
+    head = [
+        "side",
+        "cases",
+        "voxels",
+        "calibration error, as they are",
+        "at the temperature",
+        "log likelihood",
+        "at the temperature",
+    ]
+    rows = []
+    for name, one in sides.items():
+        errors = [f"{one[which]['ece']:.4f}" for which in ("before", "after")]
+        likelihoods = [f"{-one[which]['nll']:.4f}" for which in ("before", "after")]
+        rows.append([name, str(one["cases"]), f"{one['voxels']:,}", *errors, *likelihoods])
+    parts = [
+        f"For its confidence alone `segtool predict` divides logits by the temperature {results['temperature']:.4g}, "
+        "learnt on the validation cases; label maps are those of the logits as they are. Measured around predicted and "
+        f"true structures, {margin} voxels further on each side; calibration error over {_bins(sides)} bins:",
+        table(head, rows),
+        "What probabilities at the temperature come to, by bin:",
+        table(*_reliability(sides)),
+    ]
+    if ranking is not None:
+        share = ranking["worst_tenth_in_first_fifth"]
+        correlation = "undefined" if ranking["spearman"] is None else f"{ranking['spearman']:.2f}"
+        parts.append(
+            f"`--review-worst` ranks by expected Dice. On the {ranking['cases']} measured cases its rank correlation "
+            f"with the Dice reached is {correlation}, and {share:.0%} of the worst tenth lie among the first fifth "
+            "that it lists, where chance gives 20%."
+        )
+    return parts
+
+
+def _bins(sides: Mapping[str, Any]) -> int:
+    return len(next(iter(sides.values()))["after"]["bins"])
+
+
+def _reliability(sides: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    head, count = ["probability"], _bins(sides)
+    for name in sides:
+        head += [f"{name}: voxels", "mean probability", "true share"]
+    rows = []
+    for index in range(count):
+        row = [f"{index / count:.2f} to {(index + 1) / count:.2f}"]
+        for one in sides.values():
+            voxels, probability, frequency = one["after"]["bins"][index]
+            row += [f"{voxels:,}", *(f"{share:.3f}" if voxels else "-" for share in (probability, frequency))]
+        rows.append(row)
+    return head, rows
+
+
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 10**6 else f"{size_bytes / 1e3:.0f} kB"
 

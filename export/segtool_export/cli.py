@@ -68,6 +68,13 @@ def export(
             "is what is served.",
         ),
     ] = False,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a model.onnx, with -o: add what its training scans, in this folder, are like. Predictions then "
+            "name scans that are unlike them."
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn a training run or any ONNX file into one .onnx file that carries its spec.
@@ -101,6 +108,14 @@ def export(
             )
         engine = build_engine(run, cases, lambda line: typer.echo(line, err=True), triton)
         typer.echo(json.dumps(engine.facts()) if json_output else engine.table())
+        return
+    if statistics is not None:
+        from segtool_export.statistics import add_statistics
+
+        if card or output is None or run.suffix != ".onnx" or request != Request(run, output):
+            raise UsageError("--statistics adds to a model.onnx", "Give the model, the scans and -o FILE alone.")
+        learnt = add_statistics(run, statistics, output, lambda line: typer.echo(line, err=True))
+        typer.echo(learnt.model_dump_json() if json_output else f"done    {output}   {learnt.cases} cases")
         return
     if card:
         if folds := fold_runs(run):

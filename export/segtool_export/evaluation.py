@@ -11,11 +11,12 @@ from segtool.errors import CaseError, OutputError, UsageError
 from segtool.formats import get_format
 from segtool.job import Job
 from segtool.model_file import read_spec, sha256
+from segtool.postprocess.calibration import Calibration, Calibrator
 from segtool.report import CaseResult, Report
 from segtool.scores import score, structures_of, with_soft
 from segtool.spec import ModelSpec
 from segtool.version import __version__
-from segtool_export.segmenting import segment
+from segtool_export.segmenting import gather, segment
 from segtool_export.summary import Row
 from segtool_train.data.base import Item
 
@@ -30,6 +31,7 @@ class Evaluation:
         labels: Folder of the label maps.
         engine: What ran the model.
         elapsed_s: Wall-clock time.
+        calibration: What the spec's temperature does to probabilities; None without one, or where no case has a label.
     """
 
     cases: tuple[CaseResult, ...]
@@ -37,6 +39,7 @@ class Evaluation:
     labels: Path
     engine: str
     elapsed_s: float
+    calibration: Calibration | None = None
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -80,7 +83,7 @@ def evaluate_items(
     start = time.perf_counter()
     spec = read_spec(model)
     scoring = _Scoring(spec, items, labels, log)
-    engine = segment(model, spec, items, device, scoring.finish)
+    engine = segment(model, spec, items, device, scoring.finish, logits=spec.confidence is not None)
     if scoring.stopped is not None:
         raise scoring.stopped
     done = [scoring.done[item.name] for item in items]
@@ -88,7 +91,7 @@ def evaluate_items(
     rows = tuple(row for _, rows in done for row in rows)
     if not rows:
         raise UsageError(f"none of {len(items)} cases could be scored ({cases[0].error})", "Mend the scans.")
-    return Evaluation(cases, rows, labels, engine, time.perf_counter() - start)
+    return Evaluation(cases, rows, labels, engine, time.perf_counter() - start, scoring.calibration)
 
 
 class _Scoring:
@@ -99,8 +102,16 @@ class _Scoring:
         self._items = {item.name: item for item in items}
         self._structures = structures_of(spec)
         self._lock = threading.Lock()
+        self._calibrator = Calibrator(spec)
         self.done: dict[str, tuple[CaseResult, tuple[Row, ...]]] = {}
         self.stopped: OutputError | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of all cases so far."""
+        if self._spec.confidence is None or not self._calibrator.cases:
+            return None
+        return self._calibrator.judge(self._spec.confidence.temperature)
 
     def finish(self, job: Job) -> None:
         """As :class:`segtool.stages.Finish`."""
@@ -133,6 +144,8 @@ class _Scoring:
         with job.timed("score"):
             hard = score(job.label_map.labels, reference.labels, reference.geometry, self._structures, surface=True)
             scores, slices = with_soft(*hard, job.probabilities, reference.labels, self._spec)
+        if job.logits is not None:
+            gather(self._calibrator, job)
         result = CaseResult(
             source.name,
             "done",
@@ -140,6 +153,8 @@ class _Scoring:
             scores=scores,
             slices=slices,
             notes=job.case.notes,
+            confidence=dict(job.confidence),
+            slice_confidence=dict(job.slice_confidence),
             seconds=dict(job.seconds),
             geometry=reference.geometry.describe(),
         )

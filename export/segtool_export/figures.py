@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,6 +74,32 @@ def _histogram(axes: Axes, measure: str, values: Sequence[float]) -> None:
     axes.tick_params(labelsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def draw_reliability(sides: Mapping[str, Mapping[str, Any]], temperature: float, path: Path) -> None:
+    """Write a PNG of the reliability of probabilities, one panel a side: true share over mean probability, by bin.
+
+    Args:
+        sides: By name what :meth:`segtool.postprocess.calibration.Calibration.as_dict` says of it.
+        temperature: That was learnt.
+        path: Of the picture.
+    """
+    figure = Figure(figsize=(4.2 * len(sides), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (name, one) in enumerate(sides.items(), start=1):
+        axes = figure.add_subplot(1, len(sides), number)
+        axes.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="dashed")
+        for which, label, colour in (
+            ("before", "as they are", "tab:orange"),
+            ("after", f"at temperature {temperature:.2f}", "tab:blue"),
+        ):
+            filled = [(p, f) for count, p, f in one[which]["bins"] if count]
+            axes.plot(*zip(*filled, strict=True), "o-", color=colour, label=f"{label}: error {one[which]['ece']:.4f}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=f"{name}, {one['cases']} cases")
+        axes.set(xlabel="mean probability of a label", ylabel="share of voxels that have it")
+        axes.legend(loc="upper left", fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,23 @@ from segtool.errors import UsageError
 from segtool.model_file import sha256
 from segtool.spec import ModelSpec
 from segtool_export.card import mean_of
+from segtool_export.confidence import confidence_results, forget_confidence, learn_confidence
 from segtool_export.evaluation import evaluate_items
 from segtool_export.exporting import Exported, export_run
 from segtool_export.learning import forget
 from segtool_export.learning import learn as learn_on_validation
-from segtool_export.results import EVALUATION, draw_figures, read_results, results_of, store_metrics, write_results
+from segtool_export.results import (
+    EVALUATION,
+    draw_figures,
+    read_results,
+    results_of,
+    store_metrics,
+    with_picture,
+    write_results,
+)
 from segtool_export.run_card import CARD, write_run_card
+from segtool_export.statistics import forget as forget_statistics
+from segtool_export.statistics import learn_statistics
 from segtool_export.summary import EVERYTHING, mean_and_interval
 from segtool_export.weights import RunWeights
 from segtool_train.data.base import Item, Listing
@@ -62,19 +73,24 @@ def finish_run(run: Path, *, learn: bool = True, device: Device = "auto", log: L
     compared = validation or items or _named(split.cases(split.train), "training", listing)
     exported = export_run(run, run / MODEL, compared, OPSET)
     log(_export_line(exported))
+    learn_statistics(folder, exported.path, _named(split.cases(split.train), "training", listing), log)
     if not items:
         log("note    the run has no test and no validation cases: nothing is measured, and no card is written")
         return {"model": str(exported.path)}
     if split.of_slices:
         return {"model": str(exported.path), **_score_slices(folder, split, side, device, log)}
+    learnt = None
     if learn and validation:
         learn_on_validation(folder, exported.path, validation, device, log)
+        learnt = learn_confidence(folder, exported.path, validation, device, log)
     target = run / EVALUATION
     evaluation = evaluate_items(exported.path, items, target / "labels", device, log)
     for case in evaluation.failures:
         log(f"failed  {case.name}: {case.error}")
     results = results_of(folder, side, split, _without_paths(listing.notes, folder), evaluation)
     results |= draw_figures(evaluation, items, exported.spec, run)
+    if learnt is not None:
+        results["confidence"] = with_picture(confidence_results(learnt, side, evaluation), run)
     spec = store_metrics(exported.path, results)
     evaluation.report(exported.path, side).write_json(target / REPORT)
     evaluation.report(exported.path, side).write_csv(target / "report.csv")
@@ -121,6 +137,8 @@ def export_into_run(path: Path, cases: Path | None, opset: int, min_component_sh
 def _clear(run: RunFolder) -> None:
     """Remove what an earlier finish wrote about an earlier model file, so that nothing of it stands beside the new."""
     forget(run)
+    forget_confidence(run)
+    forget_statistics(run)
     (run.path / CARD).unlink(missing_ok=True)
     shutil.rmtree(run.path / EVALUATION, ignore_errors=True)
 

@@ -45,7 +45,7 @@ def read_spec_file(path: Path) -> ModelSpec:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--spec {path}: cannot be read ({error})", "Check the path.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and dates that Python does not make
         raise UsageError(f"--spec {path}: not TOML ({error})", "Mend the file.") from error
     try:
         return ModelSpec.model_validate(raw.get("spec", raw))

@@ -15,7 +15,7 @@ from segtool.spec import ModelSpec
 from segtool.summary import SOFT
 from segtool_export.evaluation import Evaluation
 from segtool_export.exporting import trained_network
-from segtool_export.figures import Picture, draw_cases, draw_histograms
+from segtool_export.figures import Picture, draw_cases, draw_histograms, draw_reliability
 from segtool_export.summary import EVERYTHING, groups_of, mean_and_interval, summarise_rows
 from segtool_train.data.base import Item
 from segtool_train.data.split import Split
@@ -124,6 +124,13 @@ def draw_figures(evaluation: Evaluation, items: Sequence[Item], spec: ModelSpec,
     return {"histograms": histograms, "pictures": {one.what: _described(one, run) for one in pictures}}
 
 
+def with_picture(confidence: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """What is known of the probabilities, with the path of a reliability diagram that is drawn into the run."""
+    path = run / EVALUATION / "reliability.png"
+    draw_reliability(confidence["sides"], confidence["temperature"], path)
+    return {**confidence, "picture": path.relative_to(run).as_posix()}
+
+
 def _described(picture: Picture, run: Path) -> dict[str, Any]:
     return {"case": picture.row.name, "dice": picture.dice, "path": picture.path.relative_to(run).as_posix()}
 
@@ -141,7 +148,16 @@ def store_metrics(model: Path, results: Mapping[str, Any]) -> ModelSpec:
         means = {measure: mean_and_interval(one, measure)[0] for measure in _STORED}
         known = {measure: round(mean, 6) for measure, mean in means.items() if mean is not None}
         metrics[name] = {"cases": one["n_with_reference"], "patients": one["patients"], **known}
-    provenance = {**spec.provenance, "metrics": {**spec.provenance.get("metrics", {}), results["side"]: metrics}}
+    calibration = {"calibration": _without(results["confidence"], "picture")} if "confidence" in results else {}
+    provenance = {
+        **spec.provenance,
+        **calibration,
+        "metrics": {**spec.provenance.get("metrics", {}), results["side"]: metrics},
+    }
     spec = spec.model_copy(update={"provenance": provenance})
     write_spec(model, spec, model)
     return spec
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}

@@ -8,7 +8,7 @@ from segtool.atomic import write_text
 from segtool.model_file import read_spec
 from segtool.spec import ModelSpec
 from segtool.summary import SOFT
-from segtool_export.card import NOT_A_DEVICE, NOT_STATED, data, facts, mean_of, number, table
+from segtool_export.card import NOT_A_DEVICE, NOT_STATED, believed, data, facts, mean_of, number, table
 from segtool_export.figures import title_of
 from segtool_export.summary import EVERYTHING, mean_and_interval
 from segtool_train.run_folder import RunFolder
@@ -51,6 +51,7 @@ def run_card(run: RunFolder, model: Path, results: Mapping[str, Any]) -> str:
         _training(results),
         *(f"![{what}]({path.name})" for what, path in _curves(run).items() if path.is_file()),
         *_learnt(spec),
+        *_believed(results),
         "## Export",
         _parity(spec),
         "## Limits",
@@ -158,6 +159,15 @@ def _learnt(spec: ModelSpec) -> Iterator[str]:
     yield table(("what", "chosen", "validation Dice before", "after"), [
         [one["what"], one["chosen"], number(one["before"], 4), number(one["after"], 4)] for one in learnt["steps"]
     ])  # fmt: skip
+
+
+def _believed(results: Mapping[str, Any]) -> Iterator[str]:
+    # Results of earlier versions have none.
+    if "confidence" not in results:
+        return
+    yield "## How far the probabilities can be believed"
+    yield from believed(results["confidence"])
+    yield f"![reliability diagram]({results['confidence']['picture']})"
 
 
 def _parity(spec: ModelSpec) -> str:

@@ -10,7 +10,9 @@ from torch import nn
 
 from segtool.errors import ModelError, UsageError
 from segtool.spec import ModelSpec
+from segtool_export.confidence import with_confidence
 from segtool_export.learning import with_learnt
+from segtool_export.statistics import with_statistics
 from segtool_train.initial import build_network
 from segtool_train.run_folder import RunFolder
 
@@ -51,9 +53,9 @@ class RunWeights:
         Raises:
             UsageError: No epoch has ended yet.
         """
-        spec = self.run.read_spec()
+        spec = with_statistics(self.run, self.run.read_spec())
         if self.which == "best":
-            return with_learnt(self.run, spec)
+            return with_confidence(self.run, with_learnt(self.run, spec))
         epoch = {"epoch": self._checkpoint()["epoch"] + 1}
         return spec.model_copy(update={"provenance": {**spec.provenance, "validation": epoch}})
 

@@ -1,13 +1,15 @@
 """Engines that were built on this machine, kept for the next time.
 
-An engine is only ever loaded where everything that it was built from and for is the same, its bytes are whole and
-the file is the user's own: it holds machine code. Whatever else lies in the folder is built again, never loaded.
+An engine is only ever loaded where everything that it was built from and for is the same, its bytes are whole, and
+file and folder are the user's own and nobody else may write them: it holds machine code. Whatever else lies in the
+folder is built again, never loaded.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +23,7 @@ from segtool.errors import OutputError, UsageError
 _MAGIC = b"segtool engine 1\n"
 _SUFFIX = ".engine"
 _POLL_S = 0.1
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _REMEDY = "Free some space with `segtool models --cache --clear`, or set SEGTOOL_CACHE to another folder."
 
 
@@ -126,11 +129,12 @@ class EngineCache:
 
     def get(self, key: EngineKey) -> bytes | None:
         """The engine, or None where there is none that may be loaded."""
-        path = self.path(key)
         try:
-            if not _is_ours(path):
+            if not _is_private(self.folder.stat()):
                 return None
-            with path.open("rb") as file:
+            with self.path(key).open("rb") as file:
+                if not _is_private(os.fstat(file.fileno())):  # of the file that is open, whatever takes its name now
+                    return None
                 header = _header(file)
                 plan = file.read()
         except OSError:
@@ -152,6 +156,7 @@ class EngineCache:
                 with temporary.open("wb") as file:
                     file.write(_MAGIC + json.dumps(header).encode() + b"\n")
                     file.write(plan)
+                temporary.chmod(0o600)
             except OSError as error:
                 raise OutputError(
                     f"{path}: an engine of {len(plan) / 1e6:.0f} MB cannot be kept ({error.strerror or error})", _REMEDY
@@ -216,13 +221,21 @@ class EngineCache:
         """The folder itself, or one inside it, for this user alone.
 
         Raises:
-            OutputError: It cannot be made.
+            OutputError: It cannot be made, or is there and others may write into it.
         """
         folder = self.folder / name
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            for each in (self.folder, folder):  # `parents` would make the first one for others too
+                each.mkdir(mode=0o700, exist_ok=True)
+            private = [_is_private(each.stat()) for each in (self.folder, folder)]
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made ({error.strerror or error})", _REMEDY) from error
+        if not all(private):
+            raise OutputError(
+                f"{folder}: belongs to another user or can be written by others, and engines are machine code",
+                "Run chmod 700 on it, or set SEGTOOL_CACHE to a folder of your own.",
+            )
         return folder
 
     def _sweep(self) -> None:
@@ -270,9 +283,9 @@ def _try_lock(file: BinaryIO) -> bool:
     return True
 
 
-def _is_ours(path: Path) -> bool:
-    """False where another user put the file there."""
-    return sys.platform == "win32" or path.stat().st_uid == os.getuid()
+def _is_private(found: os.stat_result) -> bool:
+    """False where another user put the file or folder there, or may change it."""
+    return sys.platform == "win32" or (found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE)
 
 
 def _header(file: BinaryIO) -> dict[str, Any]:

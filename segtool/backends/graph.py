@@ -143,7 +143,9 @@ class _Walk:
             if number == 1:
                 self._node(value, depth)
             elif number == 5:
-                weights.add(self._tensor(value).name)
+                tensor = self._tensor(value)
+                weights.add(tensor.name)
+                self.sizes.add_numbers(tensor.name, tensor.numbers)
             elif number == 15:
                 self._sparse(value)
             elif depth == 0:
@@ -196,7 +198,6 @@ class _Walk:
         """Count a tensor's numbers and note where they lie."""
         tensor = read_tensor(self._read, data)
         self.sizes.tensors.append(tensor)
-        self.sizes.add_numbers(tensor.name, tensor.numbers)
         self.graph.external |= set(tensor.locations)
         self.graph.weights[tensor.kind] = self.graph.weights.get(tensor.kind, 0) + tensor.count
         return tensor

@@ -71,7 +71,7 @@ class Sizes:
 
     def add_numbers(self, name: str, numbers: tuple[float, ...]) -> None:
         """Note a constant."""
-        if numbers:
+        if name and numbers:  # an input without a name is one that is left out
             self.products[name] = max(self.products.get(name, 0), product(numbers))
 
 

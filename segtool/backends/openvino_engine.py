@@ -27,6 +27,8 @@ _NEWEST_OPERATORS = 28
 """Operator set of ONNX 1.23. OpenVINO reads a file of any later one without a word, by the rules that it knows."""
 _EXTENTS_KEPT = 64
 """Compiled parts that stay for extents seen before: whole cases have as many extents as there are heads."""
+_UNWRITTEN = np.array(0x7FC5E601, np.uint32)
+"""Bits of a NaN that no arithmetic makes."""
 _STARTING = Lock()
 
 
@@ -215,9 +217,10 @@ class OpenVinoBackend:
             # before it reads or writes.
             request.set_tensor(INPUT, self._openvino.Tensor(image, shared_memory=True))
             if self._classes is None:
+                request.get_tensor(OUTPUT).data.fill(_UNWRITTEN.view(np.float32))
                 request.infer()
-                return np.array(request.get_tensor(OUTPUT).data, np.float32)
-            logits = np.empty((len(image), self._classes, *image.shape[2:]), np.float32)
+                return _written(np.array(request.get_tensor(OUTPUT).data, np.float32))
+            logits = np.full((len(image), self._classes, *image.shape[2:]), _UNWRITTEN.view(np.float32))
             request.set_tensor(OUTPUT, self._openvino.Tensor(logits, shared_memory=True))
             request.infer()
             written = tuple(request.get_tensor(OUTPUT).shape)
@@ -226,7 +229,7 @@ class OpenVinoBackend:
                     f"the graph answers {written} to {image.shape}, wanted {logits.shape}",
                     "Export the model with `segtool export`.",
                 )
-            return logits
+            return _written(logits)
 
     def _compiled_for(self, shape: tuple[int, ...]) -> _Compiled:
         if self._window is None or shape == self._window:
@@ -262,6 +265,18 @@ def computes_bf16() -> bool:
         MissingDependencyError: OpenVINO is not installed or cannot be imported.
     """
     return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _written(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``logits`` ``(N, ...)``, where all are written: short of memory, OpenVINO leaves them alone and says nothing.
+
+    Raises:
+        MemoryError: They were left alone.
+    """
+    firsts = logits.reshape(len(logits), -1)[:, :1]
+    if (np.ascontiguousarray(firsts).view(np.uint32) == _UNWRITTEN).any():
+        raise MemoryError("openvino left its output unwritten, as it does where memory does not suffice")
+    return logits
 
 
 def _window(spec: ModelSpec, graph: Graph) -> tuple[int, ...] | None:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segtool.commands.limit_option import HELP as LIMIT_HELP
+from segtool.commands.limit_option import limits_of
 from segtool.errors import UsageError, printable
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from segtool.evaluation import EvaluateOptions
@@ -47,6 +50,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Columns case,patient: confidence intervals then draw whole patients."),
     ] = None,
+    limit: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=LIMIT_HELP)] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also follow links that leave the input folders.")
+    ] = False,
     no_surface: Annotated[
         bool, typer.Option("--no-surface", help="Skip the distances between surfaces, which take most time.")
     ] = False,
@@ -69,7 +76,15 @@ def evaluate(
         patients={} if patients is None else read_patients(patients),
         soft=_model_of_probabilities(model, labels) if soft_metrics else None,
     )
-    report = run_evaluate(predictions, references, options, output=output, as_json=json)
+    report = run_evaluate(
+        predictions,
+        references,
+        options,
+        output=output,
+        as_json=json,
+        follow_links=follow_links,
+        limits=limits_of(limit),
+    )
     if report.failures:
         raise typer.Exit(1)
 
@@ -125,6 +140,8 @@ def run_evaluate(
     *,
     output: Path | None = None,
     as_json: bool = False,
+    follow_links: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> "Report":
     """Evaluate and show it: progress on stderr where it is a terminal, results on stdout.
 
@@ -152,7 +169,7 @@ def run_evaluate(
             if len(failed) <= _FAILURES_SHOWN:
                 say(f"failed  {result.name}: {result.error}")
 
-    pairing = pair_files(predictions, references)
+    pairing = pair_files(predictions, references, follow_links, limits)
     if output is not None:
         check_writable(output)
     pairs = sum(pair.prediction is not None for pair in pairing.pairs)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segtool.commands.limit_option import HELP as LIMIT_HELP
+from segtool.commands.limit_option import limits_of
 from segtool.errors import CaseError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ def inspect(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="As for predict: repair DICOM series where it can be done.")
     ] = False,
+    limit: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=LIMIT_HELP)] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also follow links that leave the input folders.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what the tool sees, and every problem with its remedy.
@@ -81,8 +87,15 @@ def inspect(
         if facts["broken"]:
             raise typer.Exit(_PROBLEMS_FOUND)
         return
-    options = ScanOptions(channels=channel_patterns(channel), rules=rules, identify=identify, lenient=lenient)
-    with unpacked(paths) as folders:
+    options = ScanOptions(
+        channels=channel_patterns(channel),
+        rules=rules,
+        identify=identify,
+        lenient=lenient,
+        limits=limits_of(limit),
+        follow_links=follow_links,
+    )
+    with unpacked(paths, options.limits) as folders:
         cases, problems, studies = look(folders, spec, options)
         seen_as = recognised(folders.inputs)
     if json:

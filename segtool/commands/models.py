@@ -13,14 +13,37 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Print the card of this model.", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME | verify [MODEL...] | sign MODEL...]",
+            help="Print the card of this model; or verify models against the checksums that come with segtool or, "
+            "with --key, against their maker's signature; or sign them. [default: list all]",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON: the list, or one model's whole spec.")] = False,
     cache: Annotated[bool, typer.Option("--cache", help="List the TensorRT engines that were built here.")] = False,
     clear: Annotated[bool, typer.Option("--clear", help="With --cache: delete them.")] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Of Ed25519: public for verify, private for sign.")
+    ] = None,
 ) -> None:
-    """List the bundled models, or print the card of one: data, measurements, limits, licence."""
+    """List the bundled models, print the card of one (data, measurements, limits, licence), or verify model files."""
     from segtool.bundled import bundled_models, find_model, model_card
 
+    action, *rest = words or [""]
+    if action in ("verify", "sign"):
+        from segtool.commands.model_trust import sign_models, verify_models
+
+        (verify_models if action == "verify" else sign_models)(rest, key)
+        return
+    if rest or key is not None:
+        raise UsageError(
+            f"{' '.join(rest) or '--key'}: only for verify and sign",
+            "Run: segtool models verify MODEL... --key PUBLIC.pem",
+        )
+    name = action or None
     if (cache and name is not None) or (clear and not cache):
         raise UsageError(
             "--clear deletes engines, no models" if clear else f"--cache is of all models, not of {name}",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from segtool.commands.channel_option import channel_patterns
+from segtool.commands.limit_option import HELP as LIMIT_HELP
+from segtool.commands.limit_option import limits_of
 from segtool.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -86,7 +88,23 @@ def predict(
         bool, typer.Option("--anonymise", help="Leave the patient blank in DICOM results, which otherwise carry it.")
     ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Skip the model's post-processing: keep every component.")] = False,
-    resume: Annotated[bool, typer.Option("--continue", help="Keep the cases that an earlier run finished.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--continue", help="Keep the cases that an earlier run finished, unless their files have changed since."
+        ),
+    ] = False,
+    num_parts: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Do every N-th case alone, for runs that share no file locks. "
+            "Processes on one output folder share the work by themselves.",
+        ),
+    ] = 1,
+    part_id: Annotated[
+        int, typer.Option(metavar="ID", help="Which of the N parts, from 0. [default: 0]", show_default=False)
+    ] = 0,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse cases on differing grids or with channels without names."),
@@ -96,6 +114,10 @@ def predict(
         typer.Option(
             "--lenient", help="Repair DICOM series with missing, doubled or tilted slices, and say so, where it can be."
         ),
+    ] = False,
+    limit: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=LIMIT_HELP)] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also follow links that leave the input folders.")
     ] = False,
     device: Annotated[
         str,
@@ -116,6 +138,19 @@ def predict(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. [default: one a core]")] = None,
+    case_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="A case that is not read by then has failed; the others go on. 0 for no end."
+        ),
+    ] = 600.0,
+    review_worst: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Also list the N cases to look at first, and why.")
+    ] = 0,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC.pem", help="Refuse models not signed with this key, before reading them."),
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Also print where the time went.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -149,6 +184,8 @@ def predict(
             rules=rules,
             lenient=lenient,
             identify=identify,
+            follow_links=follow_links,
+            limits=limits_of(limit),
         ),
         threshold=threshold,
         tta=tta,
@@ -165,6 +202,10 @@ def predict(
         strict=strict,
         formats=_kinds(kinds or ()) or (SAME,),
         anonymise=anonymise,
+        review_worst=review_worst,
+        part=(part_id, num_parts),
+        case_timeout_s=case_timeout or None,
+        require_signature=require_signature,
     )
     report = run_predict(inputs, options, as_json=json, profile=profile)
     if report.failures:
@@ -182,40 +223,64 @@ def run_predict(
 
     ``profile`` adds where the time went; the JSON report has that always.
 
+    The first SIGINT or SIGTERM lets the cases in hand be finished; a second one stops at once.
+
     Raises:
         UserError: As :func:`segtool.pipeline.predict_folder`.
+        Exit: Interrupted, after everything that is there has been shown.
     """
     from rich.console import Console
 
-    from segtool.commands.show import case_notes
+    from segtool.interruption import Interrupted, Interruption, signals_to
     from segtool.pipeline import predict_folder
 
     out = Console(highlight=False, soft_wrap=True)
     view = _View(out, quiet=as_json)
+    interruption = Interruption()
     try:
-        with view:
-            report = predict_folder(inputs, options, view.progress)
-    except KeyboardInterrupt:
-        typer.echo(f"Finished cases stay in {options.output}; --continue does the others.", err=True)
-        raise
+        with signals_to(interruption):
+            with view:
+                report = predict_folder(inputs, options, view.progress, interruption)
+            _show(report, view, out, options, as_json=as_json, profile=profile)
+    except Interrupted as stop:
+        typer.echo(_LEFT.format(options.output), err=True)
+        raise typer.Exit(stop.exit_code) from None
+    if interruption.exit_code is not None:
+        typer.echo(_LEFT.format(options.output), err=True)
+        raise typer.Exit(interruption.exit_code)
+    return report
+
+
+_LEFT = "Finished cases stay in {}; --continue does the others."
+
+
+def _show(
+    report: "Report", view: "_View", out: "Console", options: "PredictOptions", *, as_json: bool, profile: bool
+) -> None:
+    from segtool.commands.show import case_notes, case_warnings
+
     if as_json:
         typer.echo(report.to_json())
-        return report
+        return
     for line in case_notes(report):
         view.say(f"note    {line}")
+    for line in case_warnings(report):
+        view.say(f"warning {line}")
     report.print_table(out)
+    for place, one in enumerate(report.review, start=1):
+        view.say(f"review  {place}. {one['name']}: {one['reason']}")
     if profile:
         for line in profile_lines(report):
             view.say(line)
     counts = report.counts
     finished = counts["done"]
-    rate = f" ({report.elapsed_s / finished:.3g} s a case)" if finished else ""
+    here = finished - report.elsewhere
+    rate = f" ({report.elapsed_s / here:.3g} s a case)" if here > 0 else ""
     skipped = f", {counts['skipped']} kept from before" if counts["skipped"] else ""
+    others = f", {report.elsewhere} of all by other processes" if report.elsewhere else ""
     view.say(
-        f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}   "
-        f"{options.output / 'report.json'}"
+        f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}{others}   {options.report}"
     )
-    return report
 
 
 def profile_lines(report: "Report") -> Iterator[str]:
@@ -255,7 +320,9 @@ class _View:
             disable=not sys.stderr.isatty(),
         )
         self._task = self._bar.add_task("segment", total=None, rate="")
-        self.progress = pipeline.Progress(self._start, self._case, on_wait=self._wait)
+        self.progress = pipeline.Progress(
+            self._start, self._case, on_wait=self._wait, on_elsewhere=lambda _result: self._bar.advance(self._task)
+        )
 
     def __enter__(self) -> None:
         self._bar.start()

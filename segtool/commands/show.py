@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -39,10 +39,19 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 
 def case_notes(report: "Report") -> Iterator[str]:
     """What the reader must know of cases, each thing once however many of them it holds for."""
+    return _by_text((case.name, case.notes) for case in report.cases)
+
+
+def case_warnings(report: "Report") -> Iterator[str]:
+    """What makes results of cases doubtful, likewise."""
+    return _by_text((case.name, case.warnings) for case in report.cases)
+
+
+def _by_text(said: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:
     cases: dict[str, list[str]] = {}
-    for case in report.cases:
-        for note in case.notes:
-            cases.setdefault(note, []).append(case.name)
+    for name, notes in said:
+        for note in notes:
+            cases.setdefault(note, []).append(name)
     for note, names in islice(cases.items(), _NOTES_SHOWN):
         yield f"{names[0] if len(names) == 1 else f'{len(names)} cases'}: {note}"
     if len(cases) > _NOTES_SHOWN:

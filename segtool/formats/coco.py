@@ -2,12 +2,13 @@
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -16,15 +17,24 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import MAX_LABEL, narrow
 from segtool.formats.coco_shapes import Mask, box_mask, polygon_mask, read_runs, runs_mask
 from segtool.geometry import Geometry
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 FILE_NAME = "_annotations.coco.json"
 """What the common exporters call the file, which then lies among its pictures."""
 
-MAX_PIXELS = 2**28
-"""Of a picture: 16384 x 16384. More is an error of scale or an attack."""
-
 _FARTHEST = 1e9
 """Coordinates beyond it are damage, and drawing them would overflow."""
+
+_PASSES = 32
+"""Times ``Limits.voxels`` that drawing may pass over pixels: each outline passes over its picture once."""
+
+_CROSSING = 16
+"""Passes over a pixel that take as long as working out where an edge crosses a line."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 200, 100, 60
+_short = _SHORT.repr
+"""Values of a file as messages show them, which may be of any length there."""
 
 _PARSING = Lock()
 _FILES_KEPT = 16
@@ -80,44 +90,74 @@ class CocoFormat:
 
         Raises:
             UnreadableFileError: Not such a file, or an outline that cannot be drawn.
+            LimitError: Larger, or more to draw, than the limits allow.
         """
-        content = read_annotations(source.path)
+        content = read_annotations(source.path, source.limits)
         picture = content.pictures.get(source.dataset or "")
         if picture is None:
             return None
         if picture.shape is None:
             raise UnreadableFileError(
-                f"{source.path}: the picture {picture.name!r} has no height and width", "Add both to its entry."
+                f"{source.path}: the picture {_short(picture.name)} has no height and width", "Add both to its entry."
             )
-        if math.prod(picture.shape) > MAX_PIXELS:
-            raise UnreadableFileError(
-                f"{source.path}: {picture.name!r} should have {picture.shape[0]}x{picture.shape[1]} pixels",
-                "Correct its height and width.",
-            )
+        _check_claims(picture, picture.shape, source)
         labels = np.zeros(picture.shape, np.uint16)  # holds MAX_LABEL
         for annotation in picture.annotations:
             try:
                 mask = _mask(annotation, picture.shape)
             except (ValueError, TypeError, OverflowError) as error:
                 raise UnreadableFileError(
-                    f"{source.path}: annotation {annotation.get('id')} of {picture.name!r} cannot be drawn ({error})",
+                    f"{source.path}: annotation {_short(annotation.get('id'))} of {_short(picture.name)} cannot be drawn "
+                    f"({error})",
                     "Mend it, or export the annotations again.",
                 ) from error
             labels[mask] = content.values[annotation["category_id"]]
         return LabelMap(narrow(labels), Geometry.of_pixels(picture.shape))
 
 
-def read_annotations(path: Path) -> Annotations:
+def _check_claims(picture: Picture, shape: tuple[int, int], source: Source) -> None:
+    """Hold what is to be drawn against the limits, before it is.
+
+    Raises:
+        LimitError: It is more.
+    """
+    where, limits, pixels = f"{source.path}: {_short(picture.name)}", source.limits, math.prod(shape)
+    outlines = len(picture.annotations)
+    limits.check("drawn_pixels", pixels, where, f"{shape[0]}x{shape[1]} pixels to draw on")
+    limits.check("labels", outlines, where, f"{outlines} outlines")
+    said = f"{outlines} outlines on {shape[0]}x{shape[1]} pixels"
+    limits.check("voxels", outlines * pixels // _PASSES, where, said)
+    crossings = sum(_crossings(annotation.get("segmentation"), shape[0]) for annotation in picture.annotations)
+    limits.check("voxels", crossings * _CROSSING, where, f"outlines that cross {crossings} lines of pixels")
+
+
+def _crossings(outline: Any, rows: int) -> int:  # noqa: ANN401 - whatever JSON holds
+    """Lines of pixels that the edges of polygons cross at most; what is no polygon is refused when it is drawn."""
+    parts = [part for part in outline if isinstance(part, list)] if isinstance(outline, list) else []
+    return sum(len(part) * _height(part[1::2], rows) // 2 for part in parts)
+
+
+def _height(heights: list[Any], rows: int) -> int:
+    """Of a polygon in lines, at most those of the picture."""
+    try:
+        return int(min(rows, max(heights) - min(heights) + 2))
+    except (TypeError, ValueError, OverflowError):  # no numbers, none at all, or such as no picture has
+        return rows
+
+
+def read_annotations(path: Path, limits: Limits = DEFAULT_LIMITS) -> Annotations:
     """The content of a COCO file, parsed once however often it is asked for.
 
     Raises:
         NotCocoError: JSON without COCO's tables.
+        LimitError: More text than the limits allow.
         UnreadableFileError: Missing, not JSON, or with values that contradict each other.
     """
     try:
         found = path.stat()
     except OSError as error:
         raise UnreadableFileError(f"{path}: cannot be read ({error.strerror})", "Check the path.") from error
+    limits.check("text_bytes", found.st_size, str(path), f"{found.st_size} bytes of JSON")
     # Threads that read references at once shall not each parse the file.
     with _PARSING:
         content = _parsed(path, found.st_mtime_ns, found.st_size)
@@ -162,7 +202,7 @@ def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSO
     by_picture: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows["images"]:
         if row["id"] in by_picture:
-            raise ValueError(f"two pictures have the id {row['id']!r}, the second of them is {row['file_name']!r}")
+            raise ValueError(f"two pictures have the id {_short(row['id'])}, the second of them is {_short(row['file_name'])}")
         by_picture[row["id"]] = []
     lost = [row for row in rows["annotations"] if row["image_id"] not in by_picture]
     for row in rows["annotations"]:
@@ -171,17 +211,17 @@ def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSO
     pictures: dict[str, Picture] = {}
     for row in rows["images"]:
         if row["file_name"] in pictures:
-            raise ValueError(f"the picture {row['file_name']!r} is listed twice")
+            raise ValueError(f"the picture {_short(row['file_name'])} is listed twice")
         pictures[row["file_name"]] = Picture(row["file_name"], _shape(row), tuple(by_picture[row["id"]]))
     used = sorted({_whole(row["category_id"]) for row in rows["annotations"]})
     shift = 1 if used and used[0] == 0 else 0
     if used and not 0 <= used[0] <= used[-1] < MAX_LABEL:
-        raise ValueError(f"category ids from {used[0]} to {used[-1]}, wanted 0 to {MAX_LABEL - 1}")
+        raise ValueError(f"category ids from {_short(used[0])} to {_short(used[-1])}, wanted 0 to {MAX_LABEL - 1}")
     said = ""
     if lost:
         said = (
             f"{name}: {len(lost)} of {len(rows['annotations'])} annotations belong to no picture that it lists "
-            f"(first: annotation {lost[0].get('id')}, picture {lost[0]['image_id']}). "
+            f"(first: annotation {_short(lost[0].get('id'))}, picture {_short(lost[0]['image_id'])}). "
             "Add the pictures to the file, or take the annotations out."
         )
     return Annotations(pictures, categories, {one: one + shift for one in used}, said)
@@ -208,19 +248,24 @@ def _row(table: str, row: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSO
         if key not in row:
             raise KeyError(f"{key} in a row of {table}")
         if not isinstance(row[key], str if key == "file_name" else (int, str)):
-            raise ValueError(f"{key} of a row of {table} is {row[key]!r}")
+            raise ValueError(f"{key} of a row of {table} is {_short(row[key])}")
     return row
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON holds
-    if not isinstance(value, int):
-        raise ValueError(f"the id of a category is {value!r}, wanted a whole number")
+    if not _is_whole(value):
+        raise ValueError(f"the id of a category is {_short(value)}, wanted a whole number")
     return value
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    """True for whole numbers; JSON's true and false count as such in Python."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shape(row: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = row.get("height"), row.get("width")
-    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
+    if not _is_whole(height) or not _is_whole(width) or min(height, width) < 1:
         return None
     return height, width
 
@@ -244,7 +289,7 @@ def _mask(annotation: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
         raise ValueError("it has neither an outline nor a box")
     sizes_known = len(_list(box, "bbox")) == 4 and all(abs(value) <= _FARTHEST for value in box)  # no NaN either
     if not sizes_known or min(box[2:]) < 0:
-        raise ValueError(f"its box is {box}, wanted x, y, width, height")
+        raise ValueError(f"its box is {_short(box)}, wanted x, y, width, height")
     return box_mask(box, shape)
 
 
@@ -260,10 +305,10 @@ def _polygon(corners: Any, shape: tuple[int, int]) -> Mask:  # noqa: ANN401 - wh
 def _runs(outline: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
     counts, size = outline.get("counts"), outline.get("size")
     if size is not None and size != list(shape):
-        raise ValueError(f"its run lengths are for {size} pixels, the picture has {list(shape)}")
+        raise ValueError(f"its run lengths are for {_short(size)} pixels, the picture has {list(shape)}")
     if isinstance(counts, str):
         return runs_mask(read_runs(counts), shape)
     lengths = _list(counts, "counts")
-    if not all(isinstance(length, int) for length in lengths):
+    if not all(_is_whole(length) for length in lengths):
         raise ValueError("its run lengths are no whole numbers")
     return runs_mask(lengths, shape)

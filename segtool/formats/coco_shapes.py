@@ -15,6 +15,7 @@ __all__ = ["Mask", "box_mask", "polygon_mask", "read_runs", "runs_mask"]
 
 _BITS = 5
 """Of a number in each letter of compressed run lengths; the sixth bit says that the number goes on."""
+_MOST_BITS = 60
 _MORE, _SIGN, _FIRST_LETTER = 1 << _BITS, 1 << (_BITS - 1), 48
 
 
@@ -75,6 +76,8 @@ def read_runs(text: str) -> list[int]:
             raise ValueError(f"the letter {letter!r} does not occur in run lengths")
         value |= (bits & (_MORE - 1)) << shift
         shift += _BITS
+        if shift > _MOST_BITS:
+            raise ValueError("a run length is longer than any picture")
         if bits & _MORE:
             continue
         if bits & _SIGN:

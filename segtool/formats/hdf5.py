@@ -23,9 +23,15 @@ from segtool.formats.arrays import (
     to_labels,
 )
 from segtool.formats.base import Description
+from segtool.formats.hdf5_chunks import read_range
 from segtool.formats.hdf5_find import Values, channel_names_of, find_image, find_mask
+from segtool.formats.hdf5_guard import Storage, check_dataset
 from segtool.formats.hdf5_layout import Layout, from_one_hot, layout_of, mask_layout
+from segtool.formats.hdf5_slice import StackSlice
+from segtool.formats.hdf5_walk import refuse_plugins
 from segtool.geometry import Geometry
+
+refuse_plugins()
 
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
@@ -53,7 +59,8 @@ class Hdf5Format:
 
     Images are ``(H, W)``, ``(H, W, C)``, ``(C, H, W)``, ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``
     with C up to 8; see :func:`layout_of`. Masks have the image's grid, with or without an axis of one-hot
-    channels. Values that lie in other files (links, external storage, virtual datasets) are not followed.
+    channels. Values that lie in other files (links, external storage, virtual datasets) are not followed, filters
+    that are not part of HDF5 itself are not loaded, and what a file claims is held against what it has.
     ``Source.dataset`` names the image for :meth:`read_image` and the mask for :meth:`read_labels`; ``x[3]`` is
     slice 3, counted from 0, of the stack ``x``.
     """
@@ -73,8 +80,8 @@ class Hdf5Format:
         with self._opened(source.path) as file:
             image, mask = find_image(file, source)
             layout = self._layout(image, mask, source.path)
-            data = layout.channels_first(self._values(image))
-            names = channel_names_of(image, len(data))
+            data = layout.channels_first(self._values(image, source))
+            names = channel_names_of(image, len(data), source.path)
         if source.index is not None and names:
             names = names[source.index : source.index + 1]
         return Image(one_channel(data, source), Geometry.of_pixels(layout.grid), names)
@@ -94,7 +101,7 @@ class Hdf5Format:
                 return None
             grid = None if image is None else self._layout(image, mask, source.path).grid
             layout = mask_layout(self._shape(mask), grid, source.path)
-            values = layout.channels_first(self._values(mask))
+            values = layout.channels_first(self._values(mask, source))
         labels = to_labels(values[0], source.path) if len(values) == 1 else from_one_hot(values, source.path)
         return LabelMap(labels, Geometry.of_pixels(layout.grid))
 
@@ -109,7 +116,8 @@ class Hdf5Format:
             layout = self._layout(image, mask, source.path)
             channels = 1 if layout.channel_axis is None else self._shape(image)[layout.channel_axis]
             check_index(source, channels)
-            names = channel_names_of(image, channels)
+            _check(image, source)
+            names = channel_names_of(image, channels, source.path)
             dtype = "uint8" if image.dtype.kind == "b" else image.dtype.newbyteorder("=").name
             details = (f"image {image.name}", f"mask {mask.name}" if mask is not None else "no mask")
         if source.index is not None:
@@ -193,14 +201,24 @@ class Hdf5Format:
         shape = tuple(int(n) for n in dataset.shape)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
-    def _values(self, dataset: Values) -> AnyArray:
-        values = native(np.asarray(dataset[()]))
+    def _values(self, dataset: Values, source: Source) -> AnyArray:
+        storage, where = _check(dataset, source), f"{source.path}: {dataset.name}"
+        if isinstance(dataset, StackSlice):
+            values = native(dataset.read(storage, where))
+        else:
+            values = native(read_range(dataset, storage, 0, len(dataset), where))
         if values.dtype.kind == "b":
             values = values.astype(np.uint8)
         return np.ascontiguousarray(np.swapaxes(values, -1, -2)) if self.transposed else values
 
     def _layout(self, image: Values, mask: Values | None, path: Path) -> Layout:
         return layout_of(self._shape(image), None if mask is None else self._shape(mask), path)
+
+
+def _check(dataset: Values, source: Source) -> Storage | None:
+    """Refuse what the file cannot hold, before memory is taken."""
+    whole = dataset.whole if isinstance(dataset, StackSlice) else dataset
+    return check_dataset(whole, tuple(map(int, dataset.shape)), source.path, source.limits)
 
 
 def _name(dataset: Values | None) -> str | None:

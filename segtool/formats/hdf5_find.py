@@ -1,14 +1,18 @@
 """Which dataset of an HDF5 file is the image and which the mask."""
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 import h5py
-import numpy as np
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
+from segtool.formats.hdf5_guard import is_elsewhere
 from segtool.formats.hdf5_slice import StackSlice, parse_slice_name
+from segtool.formats.hdf5_texts import channel_texts
+from segtool.formats.hdf5_walk import contained
 
 Values: TypeAlias = h5py.Dataset | StackSlice
 
@@ -23,13 +27,15 @@ def find_image(file: h5py.File, source: Source) -> tuple[Values, Values | None]:
     wanted, number = _wanted(source, found)
     mask = _named(found, MASK_NAMES, path)
     image = _at(found, wanted, path) if wanted else _named(found, IMAGE_NAMES, path)
+    if not wanted:
+        _refuse_elsewhere(found, IMAGE_NAMES, path)
     if image is None:
         rest = [name for name in found if mask is None or found[name] != mask]
         if len(rest) == 1:
             image = found[rest[0]]
     if image is None:
         raise UnreadableFileError(
-            f"{path}: no image found{_outside(found)} (looked for: {', '.join(IMAGE_NAMES)}; "
+            f"{path}: no image found{_passed_over(found)} (looked for: {', '.join(IMAGE_NAMES)}; "
             f"the file holds: {_some(found, 'nothing of two axes')})",
             f"Rename the dataset to {IMAGE_NAMES[0]!r}, or name it to `segtool predict` with --image-dataset.",
         )
@@ -41,6 +47,8 @@ def find_mask(file: h5py.File, source: Source) -> tuple[Values | None, Values | 
     path, found = source.path, _Found(file, source)
     wanted, number = _wanted(source, found)
     mask = _at(found, wanted, path) if wanted else _named(found, MASK_NAMES, path)
+    if not wanted:
+        _refuse_elsewhere(found, MASK_NAMES, path)
     image = _named(found, IMAGE_NAMES, path)
     if mask is None and image is None and len(found) == 1:
         mask = next(iter(found.values()))
@@ -84,7 +92,8 @@ class _Found(dict[str, h5py.Dataset]):
     """Numeric datasets with rows and columns, by path, the shallowest first.
 
     Attributes:
-        outside: What leads to other files, be it links or datasets.
+        elsewhere: Paths of datasets whose values lie in other files.
+        links: Of links to other files.
     """
 
     def __init__(self, file: h5py.File, source: Source) -> None:
@@ -94,7 +103,7 @@ class _Found(dict[str, h5py.Dataset]):
         elsewhere = [name for name, dataset in own if is_elsewhere(dataset)]
         pictures = [(name, dataset) for name, dataset in own if name not in elsewhere and _is_picture(dataset)]
         super().__init__(sorted(pictures, key=lambda entry: (entry[0].count("/"), entry[0])))
-        self.elsewhere, self.outside = elsewhere, [*held.outside, *elsewhere]
+        self.elsewhere, self.links = elsewhere, held.outside
 
 
 def _some(names: Iterable[str], none: str) -> str:
@@ -133,8 +142,25 @@ def _at(found: "_Found", name: str, path: Path) -> h5py.Dataset:
     """The dataset that the user named."""
     dataset = found.get(name.strip("/"))
     if dataset is None:
+        _refuse_elsewhere(found, (name.rsplit("/", 1)[-1],), path)
         raise UnreadableFileError(
             f"{path}: no image or mask {name!r} (found: {_some(found, 'none')})",
             "Name one that is there.",
         )
     return dataset
+
+
+def _refuse_elsewhere(found: _Found, names: Iterable[str], path: Path) -> None:
+    """Refuse to go without what is called as wanted and lies in files that the sender names."""
+    for name in (*found.elsewhere, *found.links):
+        if name.rsplit("/", 1)[-1] in names:
+            raise UnreadableFileError(
+                f"{path}: the values of {name} lie in other files, which are never opened",
+                "Copy them into one file (h5repack), or rename it if it is not wanted.",
+            )
+
+
+def _passed_over(found: _Found) -> str:
+    """A hint for the message where links lead out of the file."""
+    away = (*found.links, *found.elsewhere)
+    return f", links to other files are not followed ({_some(away, '')})" if away else ""

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 
 from segtool.formats.arrays import AnyArray
+from segtool.formats.hdf5_chunks import read_range
+from segtool.formats.hdf5_guard import Storage
 
 BLOCKS_LIMIT = 2**28
 """Bytes of unpacked chunks that are kept for their other slices, over all files."""
@@ -25,18 +27,22 @@ class StackSlice:
         dataset: ``(N, H, W)``, or with an axis of channels. A lone channel has no axis here: beside a mask
             ``(1, H, W)`` an image ``(1, H, W)`` would pass for a stack.
         number: From 0 to N - 1.
+
+    Attributes:
+        whole: The stack.
     """
 
     def __init__(self, dataset: h5py.Dataset, number: int) -> None:
-        self._dataset, self._number = dataset, number
+        self.whole, self._number = dataset, number
         self.name = f"{dataset.name}[{number}]"
         shape = tuple(dataset.shape[1:])
         self.shape = tuple(n for n in shape if n > 1) if len(shape) == 3 and 1 in (shape[0], shape[2]) else shape
         self.dtype: np.dtype[Any] = dataset.dtype
         self.attrs = dataset.attrs
 
-    def __getitem__(self, key: tuple[()]) -> AnyArray:
-        return _BLOCKS.slice(self._dataset, self._number).reshape(self.shape)
+    def read(self, storage: Storage | None, where: str) -> AnyArray:
+        """The slice; arguments as of :func:`~segtool.formats.hdf5_chunks.read_range`."""
+        return _BLOCKS.slice(self.whole, self._number, storage, where).reshape(self.shape)
 
 
 class _Blocks:
@@ -51,12 +57,12 @@ class _Blocks:
         self._held: OrderedDict[tuple[object, ...], AnyArray] = OrderedDict()
         self._left: dict[tuple[object, ...], int] = {}
 
-    def slice(self, dataset: h5py.Dataset, number: int) -> AnyArray:
+    def slice(self, dataset: h5py.Dataset, number: int, storage: Storage | None, where: str) -> AnyArray:
         """``dataset[number]``, an array of its own."""
         depth = dataset.chunks[0] if dataset.chunks else 1
         size = dataset.dtype.itemsize * depth * math.prod(dataset.shape[1:])
         if depth == 1 or size > BLOCKS_LIMIT:
-            return np.asarray(dataset[number])
+            return read_range(dataset, storage, number, number + 1, where)[0]
         state = Path(dataset.file.filename).stat()
         file = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
         key = (*file, dataset.name, number // depth)
@@ -67,7 +73,7 @@ class _Blocks:
                     oldest, _ = self._held.popitem(last=False)
                     del self._left[oldest]
                 first = number - number % depth
-                self._held[key] = np.asarray(dataset[first : first + depth])
+                self._held[key] = read_range(dataset, storage, first, min(first + depth, len(dataset)), where)
                 self._left[key] = len(self._held[key])
             values: AnyArray = self._held[key][number % depth].copy()
             self._left[key] -= 1

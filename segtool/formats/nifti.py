@@ -1,8 +1,10 @@
 """NIfTI-1 and NIfTI-2, plain and gzipped."""
 
 import contextlib
+import io
 import logging
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
@@ -37,13 +40,20 @@ _BROKEN: tuple[type[BaseException], ...] = (
     EOFError,
     ValueError,
     OverflowError,
-    MemoryError,
     zlib.error,
     cast("type[Exception]", isal_zlib.error),
     Warning,
 )
 _TEXT_FIELDS = {"descrip", "db_name", "aux_file", "intent_name"}
 _SCANNER = 1
+_HEADER_BYTES = 540
+"""Of NIfTI-2; NIfTI-1 has 348."""
+_OFFSET_AT = 108
+"""Where NIfTI-1 says, as a float, at which byte the voxels begin."""
+_CIFTI = range(3000, 3100)
+"""Intents of surfaces and their connections, which are no volumes."""
+_PACKED_AT_MOST = 1032
+"""Bytes out of each byte of deflate: 258 out of two bits (RFC 1951, section 3.2.5)."""
 
 
 class NiftiFormat:
@@ -65,7 +75,7 @@ class NiftiFormat:
         """
         with _reading(source.path):
             image = _load(source.path)
-            geometry, channels = _grid(image, source.path)
+            geometry, channels = _grid(image, source)
             check_index(source, channels)
             data = _voxels(image, source.path).reshape((*geometry.shape, channels), order="F")
         return Image(one_channel(np.moveaxis(data, -1, 0), source), geometry)
@@ -92,7 +102,7 @@ class NiftiFormat:
         """
         with _reading(source.path):
             image = _load(source.path)
-            geometry, channels = _grid(image, source.path)
+            geometry, channels = _grid(image, source)
             check_index(source, channels)
             dtype = image.get_data_dtype() if _is_unscaled(image) else np.dtype(np.float32)
         codes = int(image.header["sform_code"]), int(image.header["qform_code"])
@@ -191,6 +201,10 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path}: no such file", "Check the path.") from error
+    except MemoryError as error:  # what the header claims has been checked
+        raise UnreadableFileError(
+            f"{path}: its voxels do not fit into memory", "Free memory, or cut the volume into parts."
+        ) from error
     except _BROKEN as error:
         raise UnreadableFileError(
             f"{path}: cannot be read as NIfTI ({error})",
@@ -199,28 +213,49 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _load(path: Path) -> Nifti:
-    """The header; voxels stay on disk. Not memory-mapped, so that no file stays open."""
-    image = nibabel.load(path, mmap=False)
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise ImageFileError(f"it is {type(image).__name__}")
+    """The header alone, through nibabel. Extensions stay unread: nobody needs them, and they claim any size."""
+    with _opened(path) as file:
+        head = file.read(_HEADER_BYTES)
+    kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+    kind = next((kind for kind in kinds if kind.header_class.may_contain_header(head)), None)
+    if kind is None:
+        raise ImageFileError("it is empty" if not head else "it has no NIfTI header")
+    holder = FileHolder(fileobj=io.BytesIO(head[: kind.header_class.sizeof_hdr]))
+    image = kind.from_file_map({"image": holder}, mmap=False)
+    if int(image.header["intent_code"]) in _CIFTI:
+        raise ImageFileError("it is CIFTI, no volume")
+    if kind is nibabel.Nifti1Image:
+        (begin,) = struct.unpack_from(f"{image.header.endianness}f", head, _OFFSET_AT)  # nibabel cuts it
+        if not begin.is_integer():
+            raise ImageFileError(f"its voxels begin at byte {begin}")
     return image
 
 
-def _grid(image: Nifti, path: Path) -> tuple[Geometry, int]:
-    """Geometry and number of channels, from the header."""
-    dtype = image.get_data_dtype()
+def _opened(path: Path) -> Any:  # noqa: ANN401 - a binary file, plain or unpacked while it is read
+    # Not through nibabel, whose gzip takes twice as long; and the checksum at the end is looked at.
+    return cast("Any", igzip.open(path, "rb")) if _is_packed(path) else path.open("rb")
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _grid(image: Nifti, source: Source) -> tuple[Geometry, int]:
+    """Geometry and number of channels, from the header, whose claims the file can hold."""
+    path, dtype = source.path, image.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "colours" if dtype.names else str(dtype)
         raise UnreadableFileError(
             f"{path}: voxels are {kind}, not one real number each", "Convert the image to grey values."
         )
-    shape = tuple(int(n) for n in image.shape)
+    axes, shape = int(image.header["dim"][0]), tuple(int(n) for n in image.shape)
     extra = [n for n in shape[3:] if n != 1]
-    if len(shape) < 2 or len(extra) > 1 or min(shape) < 1:
+    if axes != len(shape) or axes < 2 or len(extra) > 1 or min(shape) < 1:
         raise UnreadableFileError(
             f"{path}: a grid of {'x'.join(map(str, shape))}, wanted I x J x K or I x J x K x channels",
             "Split the file into volumes.",
         )
+    _check_claims(image, shape, source)
     spatial = (*shape, 1) if len(shape) == 2 else shape[:3]
     try:
         geometry = Geometry.of_volume(spatial, image.affine)
@@ -232,6 +267,26 @@ def _grid(image: Nifti, path: Path) -> tuple[Geometry, int]:
     return geometry, extra[0] if extra else 1
 
 
+def _check_claims(image: Nifti, shape: tuple[int, ...], source: Source) -> None:
+    """Hold what the header claims against the limits and against the size of the file.
+
+    Raises:
+        LimitError: More voxels or bytes than the limits allow.
+        EOFError: More than the file can hold.
+    """
+    where, count = str(source.path), math.prod(shape)
+    source.limits.check("voxels", count, where, f"{'x'.join(map(str, shape))} voxels")
+    size = source.path.stat().st_size
+    needed = count * image.get_data_dtype().itemsize
+    end = int(image.dataobj.offset) + needed
+    if _is_packed(source.path):
+        source.limits.check("unpacked_bytes", end, where, f"{end} bytes unpacked")
+        if end > size * _PACKED_AT_MOST:
+            raise EOFError(f"it claims {end} bytes, of which {size} packed ones hold {size * _PACKED_AT_MOST} at most")
+    elif end > size:
+        raise EOFError(f"its voxels end {min(needed, end - size)} bytes early, of {needed}")
+
+
 def _is_unscaled(image: Nifti) -> bool:
     return bool((image.dataobj.slope, image.dataobj.inter) == (1.0, 0.0))
 
@@ -240,9 +295,7 @@ def _voxels(image: Nifti, path: Path) -> AnyArray:
     """All voxels ``(*S)`` in the stored type, or float32 where the header scales."""
     stored = image.dataobj
     voxels = np.empty(math.prod(stored.shape), stored.dtype)
-    # Not through nibabel, whose gzip takes twice as long; and the checksum at the end is looked at.
-    opener: Any = igzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as file:
+    with _opened(path) as file:
         file.seek(stored.offset)
         missing = memoryview(cast("Any", voxels)).cast("B")
         while missing and (count := file.readinto(missing)):

@@ -14,15 +14,13 @@ from PIL import ImageChops
 
 from segtool.atomic import atomic_path
 from segtool.case import Image, LabelMap, Source
-from segtool.errors import OutputError, UnreadableFileError
+from segtool.errors import LimitError, OutputError, UnreadableFileError
 from segtool.formats.arrays import AnyArray, NpzProbabilities, check_index, native, one_channel, to_labels
 from segtool.formats.base import Description
+from segtool.formats.picture_claims import KINDS, pages_of
 from segtool.formats.picture_masks import CUT, cut, doubt
 from segtool.formats.png_write import palette_png
 from segtool.geometry import Geometry
-
-MAX_PIXELS = 2**30
-"""Pixels of all pages together: 4096 pictures of 512x512. More is an error of scale or an attack."""
 
 _COLOUR = {"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV"}
 _DTYPES = {"1": "uint8", "L": "uint8", "LA": "uint8", "I": "int32", "F": "float32"}
@@ -58,7 +56,7 @@ class PictureFormat(NpzProbabilities):
             UnreadableFileError: Truncated, corrupt, too large, animated, or not a picture.
         """
         with _opened(source.path) as picture:
-            pages = [_pixels(page) for page in _pages(picture, source.path)]  # (1, H, W) or (3, H, W) each
+            pages = [_pixels(page) for page in _pages(picture, source)]  # (1, H, W) or (3, H, W) each
         channels = max(len(page) for page in pages)
         # A grey page among coloured ones is grey in all three.
         pages = [np.broadcast_to(page, (channels, *page.shape[1:])) for page in pages]
@@ -79,7 +77,7 @@ class PictureFormat(NpzProbabilities):
         """
         with _opened(source.path) as picture:
             lossy = picture.format in _LOSSY and not _is_lossless_webp(source.path)
-            pages = [_label_pixels(page, lossy=lossy) for page in _pages(picture, source.path)]
+            pages = [_label_pixels(page, lossy=lossy) for page in _pages(picture, source)]
             palette = picture.mode == "P"
         values = pages[0] if len(pages) == 1 else np.stack(pages)
         if lossy:
@@ -99,7 +97,7 @@ class PictureFormat(NpzProbabilities):
             UnreadableFileError: As for :meth:`read_image`.
         """
         with _opened(source.path) as picture:
-            pages = sum(1 for _ in _pages(picture, source.path))
+            pages = sum(1 for _ in _pages(picture, source))
             mode, kind, size = picture.mode, picture.format or "picture", (picture.height, picture.width)
         channels = 3 if mode in _COLOUR else 1
         check_index(source, channels)
@@ -145,10 +143,13 @@ class PictureFormat(NpzProbabilities):
 def _opened(path: Path) -> Iterator[Pillow.Image]:
     """The open picture; whatever a codec raises inside the block becomes one line."""
     try:
-        with Pillow.open(path) as picture:
+        with Pillow.open(path, formats=KINDS) as picture:
             yield picture
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
+        raise LimitError(
+            f"{path}: claims more pixels than Pillow opens ({Pillow.MAX_IMAGE_PIXELS})",
+            "Cut it into smaller pictures, or check that it is a scan.",
+        ) from error
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path}: no such file", "Check the path.") from error
     except _BROKEN as error:
@@ -158,24 +159,9 @@ def _opened(path: Path) -> Iterator[Pillow.Image]:
         ) from error
 
 
-def _too_large(path: Path) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"{path}: more pixels than a scan has", "Cut it into smaller pictures, or check that it is a scan."
-    )
-
-
-def _pages(picture: Pillow.Image, path: Path) -> Iterator[Pillow.Image]:
+def _pages(picture: Pillow.Image, source: Source) -> Iterator[Pillow.Image]:
     """Every page in turn, undecoded: one object that is moved from page to page."""
-    count = getattr(picture, "n_frames", 1)
-    # The further pictures of an MPO are a camera's previews of the first.
-    if picture.format == "MPO":
-        count = 1
-    if count > 1 and picture.format != "TIFF":
-        raise UnreadableFileError(
-            f"{path}: an animation of {count} frames, not one picture", "Save the frames as pages of a TIFF."
-        )
-    if count * picture.width * picture.height > MAX_PIXELS:
-        raise _too_large(path)
+    path, count = source.path, pages_of(picture, source)
     first = picture.mode, picture.size
     for index in range(count):
         if count > 1:

@@ -4,7 +4,8 @@ Coordinates are pixels with x along the columns and y along the rows; the centre
 ``x = column, y = row``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 _IntArray = npt.NDArray[np.intp]
+_AT_ONCE = 2**22
+"""Pixels, and crossings of edges and lines, so that no outline takes more memory than its picture."""
 
 ON_CENTRE = 0.02
 """Pixels within which a border counts as running through a centre: files round millimetres to two digits."""
@@ -40,19 +43,41 @@ def polygons_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, wit
         polygons = [_snapped(polygon) for polygon in polygons]
     start = np.concatenate(polygons)
     end = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
-    first = np.clip(np.ceil(start[:, 1]), 0, shape[0]).astype(np.intp)
-    last = np.clip(np.ceil(end[:, 1]), 0, shape[0]).astype(np.intp)
-    edge, line = _ranges(np.minimum(first, last), np.maximum(first, last))
-    if len(line):
-        top, bottom = int(line.min()), int(line.max()) + 1
-        column = np.clip(np.ceil(_crossing(start[edge], end[edge], line)), 0, shape[1]).astype(np.intp)
+    first, last = lines_crossed(start, end, shape[0])
+    crossed = last > first
+    top, bottom = int(first.min(where=crossed, initial=shape[0])), int(last.max(where=crossed, initial=0))
+    width = shape[1] + 1
+    band = max(1, _AT_ONCE // width)
+    for upper in range(top, bottom, band):
+        lower = min(bottom, upper + band)
+        crossings = np.zeros((lower - upper) * width, np.intp)
+        for edges in _parts(np.minimum(last, lower) - np.maximum(first, upper)):
+            edge, line = _ranges(np.maximum(first[edges], upper), np.minimum(last[edges], lower))
+            crossing = _crossing(start[edges][edge], end[edges][edge], line)
+            column = np.clip(np.ceil(crossing), 0, shape[1]).astype(np.intp)
+            crossings += np.bincount((line - upper) * width + column, minlength=len(crossings))
         # Every pixel right of an odd number of crossings of its row is inside.
-        width = shape[1] + 1
-        crossings = np.bincount((line - top) * width + column, minlength=(bottom - top) * width)
-        mask[top:bottom] = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) % 2 == 1
+        mask[upper:lower] = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) % 2 == 1
     if with_border:
         _mark_border(mask, start, end)
     return mask
+
+
+def lines_crossed(start: FloatArray, end: FloatArray, rows: int) -> tuple[_IntArray, _IntArray]:
+    """The first line of pixels that each edge ``(N, 2)`` crosses, and the one after its last; cut at the picture."""
+    first = np.clip(np.ceil(start[:, 1]), 0, rows).astype(np.intp)
+    last = np.clip(np.ceil(end[:, 1]), 0, rows).astype(np.intp)
+    return np.minimum(first, last), np.maximum(first, last)
+
+
+def _parts(counts: _IntArray) -> Iterator[slice]:
+    """Runs of edges that cross about as many lines together as are worked on at once."""
+    sums = np.cumsum(np.maximum(counts, 0))
+    if not len(sums) or not sums[-1]:
+        return
+    cuts = np.searchsorted(sums, np.arange(_AT_ONCE, sums[-1], _AT_ONCE)) + 1
+    borders = [0, *np.unique(cuts[cuts < len(sums)]).tolist(), len(sums)]
+    yield from (slice(*pair) for pair in pairwise(borders))
 
 
 def _ranges(start: _IntArray, stop: _IntArray) -> tuple[_IntArray, _IntArray]:

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,8 @@ from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import narrow
 from segtool.formats.dicom.elements import digest
-from segtool.formats.dicom.odd import parsing
+from segtool.formats.dicom.odd import parsed, parsing
+from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.polygons import Mask, polygons_mask
 from segtool.geometry import Geometry
 
@@ -91,14 +93,16 @@ class RtStructFormat:
 
         Raises:
             UnreadableFileError: It is damaged or no RTSTRUCT.
+            LimitError: It claims more structures or contours than the source's limits allow.
             GridError: The contours were not drawn on this grid.
         """
         if not geometry.is_physical:
             raise GridError(f"{source.path}: contours in millimetres for a picture without a place", _OTHER_SCAN)
         with parsing(source.path):
-            dataset = pydicom.dcmread(source.path, force=True)
+            dataset = parsed(source.path, source.path.read_bytes(), source.limits)
             if dataset.get("Modality") != "RTSTRUCT":
                 raise UnreadableFileError(f"{source.path}: no structure set (RTSTRUCT)", "Leave it out.")
+            _check_claims(dataset, source)
             structures = list(_structures(dataset))
         if any(frame_of_reference and one.frame and one.frame != frame_of_reference for one in structures):
             raise GridError(f"{source.path}: its contours have another frame of reference than the scan", _OTHER_SCAN)
@@ -121,6 +125,19 @@ class RtStructFormat:
         if claimed_twice:
             notes.append(f"{claimed_twice} voxels lie in several structures and have the label of the last")
         return LabelMap(narrow(labels), geometry, tuple(notes))
+
+
+def _check_claims(dataset: pydicom.Dataset, source: Source) -> None:
+    """Hold what each takes an object for against the limits."""
+    drawn = dataset.get("ROIContourSequence") or ()
+    contours = sum(len(item.get("ContourSequence") or ()) for item in drawn)
+    structures = max(len(dataset.StructureSetROISequence), len(drawn))
+    source.limits.check("labels", structures, str(source.path), f"{structures} structures")
+    if structures > _HIGHEST:
+        raise UnreadableFileError(
+            f"{source.path}: {structures} structures, and label maps hold {_HIGHEST}", "Split the structure set."
+        )
+    source.limits.check("labels", contours, str(source.path), f"{contours} contours")
 
 
 def _structures(dataset: pydicom.Dataset) -> Iterator[_Structure]:
@@ -152,7 +169,7 @@ def _points(contour: pydicom.Dataset) -> _FloatArray:
     else:
         numbers = [float(number) for number in (element.value if element is not None else None) or ()]
     points = np.array(numbers, np.float64).reshape(-1, 3)
-    if not np.isfinite(points).all():
+    if not (np.abs(points) < HIGHEST).all():
         raise ValueError("ContourData")
     return points
 
@@ -168,10 +185,12 @@ def _values(structures: Sequence[_Structure]) -> tuple[dict[int, int], list[str]
         elif not _REGION.fullmatch(one.description) and one.contours:
             foreign.append(one.number)
     taken, notes = set(values.values()), []
+    own = set(foreign)
+    free = (one for one in count(1) if one not in taken and one not in own)
     for number in foreign:
         value = number
         if value in taken or not 1 <= value <= _HIGHEST:
-            value = next(free for free in range(1, _HIGHEST) if free not in taken and free not in foreign)
+            value = next(free)
             notes.append(f"structure number {number} has the label {value}")
         values[number] = value
         taken.add(value)

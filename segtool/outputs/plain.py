@@ -1,7 +1,6 @@
 """Results in a kind of file that the scan does not have: NIfTI, PNG, HDF5."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from segtool.atomic import PARTIAL_PREFIX, atomic_path
+from segtool.atomic import atomic_path, partial_path
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
 from segtool.formats import get_format
@@ -119,7 +118,7 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: It cannot be made or renamed.
     """
-    temporary = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    temporary = partial_path(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary

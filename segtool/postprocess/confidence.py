@@ -33,7 +33,7 @@ class Tally:
     Args:
         marked: ``(L,)`` voxels of each label's own mask.
         sure: ``(L,)`` probability in it, summed.
-        mass: ``(L,)`` probability of each label anywhere, summed.
+        mass: ``(L,)`` probability of each label in all plausible voxels, summed.
         highest: ``(L,)`` probability of each label where it is highest.
         voxels: In the mask of all labels.
         entropy: Bits in it, summed.
@@ -106,7 +106,8 @@ def tally(logits: Float32Array, spec: ModelSpec, threshold: Thresholds, votes: F
     return Tally(
         masks.sum(axis=1, dtype=np.float64),
         (shares * masks).sum(axis=1, dtype=np.float64),
-        shares.sum(axis=1, dtype=np.float64),
+        # A voxel that stands for a piece without a plausible one adds nothing.
+        shares.sum(axis=1, dtype=np.float64) * bool(chosen.size),
         shares.max(axis=1).astype(np.float64),
         int(np.count_nonzero(inside)),
         float(bits.sum(dtype=np.float64)),

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.case import Case
+from segtool.errors import GridError
+from segtool.limits import DEFAULT_LIMITS
 from segtool.preprocess.intensity import normalise
 from segtool.preprocess.masks import coverage, nonzero_box
 from segtool.resample import resize
@@ -67,6 +69,12 @@ class WindowedCase:
             return self.cropped_shape
         own = self._moved_geometry.spacing_mm
         a, b, c = (max(1, round(n * mm / to)) for n, mm, to in zip(self.cropped_shape, own, wanted, strict=True))
+        if a * b * c > DEFAULT_LIMITS.voxels:
+            raise GridError(
+                f"a spacing of {' x '.join(f'{mm:.3g}' for mm in own)} mm, of which the network's "
+                f"{' x '.join(f'{mm:.3g}' for mm in wanted)} mm would make {a}x{b}x{c} voxels",
+                "Check the scan's spacing.",
+            )
         return a, b, c
 
     def target(self, labels: AnyArray) -> Float32Array:

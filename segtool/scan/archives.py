@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from segtool.errors import UsageError
 from segtool.formats import suffix_of
-from segtool.scan.archive_files import archive_suffix, member_names, unpack_into
+from segtool.limits import DEFAULT_LIMITS, Limits
+from segtool.scan.archive_files import archive_suffix, holds, unpack_into
 from segtool.scan.found import Problem
 from segtool.scan.privacy import Privacy
 from segtool.scan.walk import DIRECTORY, NOT_SCANS, find_entries, may_be_dicom
@@ -41,7 +42,7 @@ class Unpacked:
 
 
 @contextmanager
-def unpacked(inputs: Sequence[Path]) -> Iterator[Unpacked]:
+def unpacked(inputs: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Iterator[Unpacked]:
     """Folders in place of archives, for as long as the block lasts.
 
     Archives that are inputs become folders with the archive's stem. Archives below a folder come as one more input
@@ -50,11 +51,15 @@ def unpacked(inputs: Sequence[Path]) -> Iterator[Unpacked]:
     those that hold nothing which segtool may read. A ``DICOMDIR`` becomes its folder. Archives in archives stay
     packed.
 
+    Args:
+        inputs: Files and folders.
+        limits: How many files and bytes one archive may hold.
+
     Raises:
         UsageError: An archive that is an input is broken, encrypted, unsafe or too large.
     """
     with ExitStack() as stack:
-        work = _Work(stack)
+        work = _Work(stack, limits)
         folders: list[Path] = []
         for path in inputs:
             if path.is_dir():
@@ -75,8 +80,8 @@ def _stem(path: Path) -> str:
 class _Work:
     """The temporary folders of a run, made when they are needed."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: ExitStack, limits: Limits) -> None:
+        self._stack, self._limits = stack, limits
         self._top: Path | None = None
         self._rooms = 0
         self.shown: dict[Path, str] = {}
@@ -96,7 +101,7 @@ class _Work:
         """Unpack one archive into a folder, which is made."""
         folder.mkdir(parents=True)
         try:
-            unpack_into(path, folder)
+            unpack_into(path, folder, self._limits)
         except UsageError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -119,7 +124,7 @@ class _Work:
         room: Path | None = None
         for path in archives:
             try:
-                if any(map(_is_wanted, member_names(path))):
+                if holds(path, _is_wanted, self._limits):
                     room = room or self.room() / (top.resolve().name or "root")
                     self.unpack(path, _free(room / path.parent.relative_to(top) / _stem(path)))
             except UsageError as error:

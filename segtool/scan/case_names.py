@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 from segtool.scan.found import Entry
 from segtool.scan.names import safe_part
@@ -12,6 +14,9 @@ OVERLAYS = "overlays"
 """Folder of the output that holds pictures for the eye."""
 PROBABILITIES = "_probabilities"
 """What the name of a case's probability map ends with."""
+
+_OWN_FILES = re.compile(rf"{OVERLAYS}|report(-part-\d+-of-\d+)?\.(json|csv)")
+"""At the top of the output, compared without case."""
 
 Naming = tuple[Entry, str, tuple[str, ...]]
 """A case's first file, the base of its file names and its channels."""
@@ -27,8 +32,8 @@ def plain_name(entry: Entry, base: str, privacy: Privacy | None = None) -> str:
     if privacy is not None:
         parts = _without_patient(parts, entry, privacy)
     safe = [safe_part(part) for part in parts]
-    if len(safe) > 1 and safe[0].casefold() == OVERLAYS:
-        # That folder of the output holds the pictures of other cases.
+    if len(safe) > 1 and _OWN_FILES.fullmatch(safe[0].casefold()):
+        # The output has a folder of other cases' pictures there, or its report.
         safe[0] += "_"
     if safe and safe[-1].casefold().endswith(PROBABILITIES):
         # `a_probabilities` in the output is the map of the case `a`.
@@ -68,32 +73,60 @@ _BEGINNING = 2**20
 def unique_names(cases: Sequence[Naming], privacy: Privacy | None = None) -> list[str]:
     """A name for each case: the plain one, or one told apart by input, kind of file, channels or number.
 
-    Names that differ in case alone count as equal, because some systems could not hold both results.
+    Names that differ in case alone, or in how letters with accents are written, count as equal, because some systems
+    could not hold both results. Nor may the folder of one case be the file of another: ``a`` beside ``a.nii/b``.
     """
     # Pictures keep the plain name: their users see it most.
     order = sorted(range(len(cases)), key=lambda n: (cases[n][0].format != "png", cases[n][0].suffix))
-    taken: dict[str, Entry] = {}
+    taken = _Taken()
     names = [""] * len(cases)
     for number in order:
         entry, base, channels = cases[number]
         plain = plain_name(entry, base, privacy)
-        rival = taken.get(plain.casefold())
-        name = plain if rival is None else _told_apart(plain, entry, channels, rival, taken.keys(), privacy)
-        taken[name.casefold()] = entry
+        rival = taken.rival(plain)
+        name = plain
+        if rival is not None:
+            names_apart = _alternatives(plain, entry, channels, rival, privacy)
+            name = next(one for one in names_apart if taken.rival(one) is None)
+        taken.add(name, entry)
         names[number] = name
     return names
 
 
-def _told_apart(
-    plain: str,
-    entry: Entry,
-    channels: tuple[str, ...],
-    rival: Entry,
-    taken: Collection[str],
-    privacy: Privacy | None,
-) -> str:
-    names = _alternatives(plain, entry, channels, rival, privacy)
-    return next(name for name in names if name.casefold() not in taken)
+class _Taken:
+    """Names given so far, and which of them take others' places on a disk."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Entry] = {}
+        self._folders: dict[str, Entry] = {}
+
+    def rival(self, name: str) -> Entry | None:
+        """Whose result lies where that of ``name`` would."""
+        key = _key(name)
+        clash = self._files.get(key) or self._folders.get(key)
+        return clash or next((self._files[one] for one in _as_files(key) if one in self._files), None)
+
+    def add(self, name: str, entry: Entry) -> None:
+        key = _key(name)
+        self._files[key] = entry
+        self._folders.update(dict.fromkeys(_as_files(key), entry))
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _as_files(key: str) -> Iterator[str]:
+    """Cases whose result, whatever its suffix, would be one of the folders that ``key`` lies in."""
+    folder = key.rpartition("/")[0]
+    while folder:
+        above, _, last = folder.rpartition("/")
+        pieces = last.split(".")
+        for count in range(1, len(pieces)):
+            stem = ".".join(pieces[:count])
+            for name in {stem, stem.removesuffix(PROBABILITIES)}:
+                yield f"{above}/{name}" if above else name
+        folder = above
 
 
 def _alternatives(

@@ -29,7 +29,7 @@ def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
         if not all(number.isdecimal() for number in table):
             table = {number: name for name, number in table.items()}
         numbered = {int(number): str(name) for number, name in table.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbered = {}
     if sorted(numbered) != list(range(len(numbered))) or not numbered:
         return Problem(str(path), "its channels are not numbered from 0", 'Write them as {"0": "t1", "1": "t1ce"}.')

@@ -63,6 +63,7 @@ class ScanOptions:
         lenient: Repair DICOM series that are no even stack, where that can be done.
         identify: Let names and messages show what DICOM headers say of the patient and the study.
         limits: What one file may claim before it is refused.
+        follow_links: Follow links that leave the folders of the inputs too.
     """
 
     masks: Path | None = None
@@ -73,6 +74,7 @@ class ScanOptions:
     lenient: bool = False
     identify: bool = False
     limits: Limits = DEFAULT_LIMITS
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Takes file names apart: channel tokens, reference suffixes, folders with a role, natural order."""
 
 import fnmatch
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -21,7 +22,12 @@ _ROLE = re.compile(
 _SEPARATORS = "_-. "
 _PARTS = re.compile(r"[^_\-. ]+")
 _DIGITS = re.compile(r"(\d+)")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/\ud800-\udfff]')
+# Beside what no path may hold, marks that nobody sees and that turn the direction of writing.
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\/\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?= *(?:\.|$))", re.IGNORECASE)
+"""What Windows takes for a device, whatever follows the dot."""
+_LONGEST_BYTES = 180
+"""Of a part of a path. Most systems allow 255: what is left is for suffixes and for temporary names."""
 
 
 def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
@@ -32,8 +38,14 @@ def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
 
 
 def safe_part(text: str) -> str:
-    """``text`` as one part of a path on every system: no separators, no ``..``, no trailing dots."""
-    return _UNSAFE.sub("_", text).rstrip(". ").lstrip(" ") or "_"
+    """``text`` as one part of a path on every system: no separators, ``..``, trailing dots or devices, and not long."""
+    safe = _UNSAFE.sub("_", text).rstrip(". ").lstrip(" ") or "_"
+    safe = _DEVICE.sub(r"\1_", safe, count=1) if _DEVICE.match(safe) else safe
+    if len(safe.encode()) <= _LONGEST_BYTES:
+        return safe
+    # Long names that differ at their ends stay different.
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{safe.encode()[: _LONGEST_BYTES - 9].decode(errors='ignore').rstrip('. ')}-{digest}"
 
 
 def reference_base(stem: str) -> str | None:

@@ -7,25 +7,30 @@ from pathlib import Path
 from segtool.errors import UsageError
 from segtool.formats import ANNOTATIONS, SUFFIXES, suffix_of
 from segtool.scan.found import Candidate, Entry
+from segtool.scan.links import Links
 from segtool.scan.names import folder_role, is_brain_mask, reference_base
 from segtool.scan.walk import Found, find_entries, may_be_dicom
 
 
-def references_around(found: Found) -> list[Entry]:
+def references_around(found: Found, follow_links: bool = False) -> list[Entry]:
     """References that the inputs do not hold but that lie where they belong.
 
     ``scans/a.png`` finds ``scans/a_mask.png`` and ``scans/masks/a.png``; ``data/images`` finds
-    ``data/masks``.
+    ``data/masks``. Links that leave these folders are problems of ``found``, unless they are to be followed.
     """
     around: dict[str, Entry] = {}
     for folder in found.file_folders:
-        for entry in (*_beside(folder), *_below(folder, "")):
+        links = Links(folder.resolve(), follow_links)
+        for entry in (*_beside(folder, links), *_below(folder, "", links)):
             around.setdefault(entry.identity, entry)
+        found.problems += links.problems(str(folder))
     for root in sorted({entry.root for entry in found.entries}):
         role = folder_role(root.rpartition("/")[2])
         if role is not None and role[0] == "image":
-            for entry in _below(Path(root).parent, role[1]):
+            links = Links(Path(root).parent, follow_links)
+            for entry in _below(Path(root).parent, role[1], links):
                 around.setdefault(entry.identity, entry)
+            found.problems += links.problems(str(Path(root).parent))
     known = {entry.identity for entry in found.entries}
     return [entry for identity, entry in around.items() if identity not in known]
 
@@ -38,13 +43,15 @@ def _files(folder: Path) -> Sequence[Path]:
         return ()
 
 
-def _beside(folder: Path) -> Iterator[Entry]:
+def _beside(folder: Path, links: Links) -> Iterator[Entry]:
     root = folder.resolve().as_posix()
     candidates = []
     for path in _files(folder):
         suffix = suffix_of(path)
         stem = path.name[: -len(suffix)] if suffix else path.name
         if is_brain_mask(stem) or reference_base(stem) is None or not path.is_file():
+            continue
+        if not links.may_follow(path):
             continue
         if suffix and SUFFIXES[suffix] != "dicom":
             yield Entry(root, "", stem, suffix, SUFFIXES[suffix], (path,))
@@ -57,13 +64,15 @@ def _beside(folder: Path) -> Iterator[Entry]:
         yield from (entry for entry in dicom_entries(candidates).entries if entry.format in ANNOTATIONS)
 
 
-def _below(above: Path, part: str) -> Iterator[Entry]:
+def _below(above: Path, part: str, links: Links) -> Iterator[Entry]:
     """All files in folders of references below ``above``."""
     for folder in _files(above):
         if folder_role(folder.name) != ("reference", part) or not folder.is_dir():
             continue
+        if not links.may_follow(folder):
+            continue
         try:
-            entries = find_entries([folder]).entries
+            entries = find_entries([folder], follow_links=links.follow).entries
         except UsageError:
             continue  # Empty: then the scans have no references there.
         for entry in entries:

@@ -1,7 +1,7 @@
 """Lists image files below the inputs: every folder is read once, DICOM volumes are put together over all of them."""
 
 import os
-from collections import Counter
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
 from segtool.scan.found import Candidate, Entry, Problem
+from segtool.scan.links import Links
 from segtool.scan.privacy import Privacy
 
 _LOOKED_FOR = f"Looked for {' '.join(SUFFIXES)} and DICOM files under any other name."
@@ -22,7 +23,8 @@ _OTHER_KINDS = frozenset({
     "wav", "webp", "xls", "xlsx", "xml", "xz", "yaml", "yml", "zip", "zst",
 })  # fmt: skip
 """Endings of names that no DICOM file bears. Files of all others are looked into."""
-_RESULTS = frozenset({"report.json", "report.csv"})
+_RUN_FILE = ".segtool-run"  # of a run that is under way, or was killed, and of its parts
+_REPORT = re.compile(r"report(-part-\d+-of-\d+)?\.json")
 _OUR_REPORT = b'"tool": "segtool"'
 NOT_SCANS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
@@ -39,16 +41,17 @@ class Found:
     """What broken DICOM files still say of patients."""
 
 
-def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
+def find_entries(inputs: Sequence[Path], skip: Path | None = None, follow_links: bool = False) -> Found:
     """The image files and DICOM volumes of all inputs, each once.
 
     Hidden files, half-written ones and folders of our own results are passed over. Links are followed to
-    files inside the input; links to folders are not, so that nothing is met twice. A ``DICOMDIR`` stands for its
-    folder.
+    files inside the input; links to folders there are not, so that nothing is met twice. Pipes, sockets and devices
+    are never opened. A ``DICOMDIR`` stands for its folder.
 
     Args:
         inputs: Folders and files.
         skip: A folder below an input that holds no scans, such as that of the references.
+        follow_links: Also follow links to files and folders outside the input.
 
     Raises:
         UsageError: An input does not exist or holds no file that segtool reads.
@@ -57,9 +60,13 @@ def find_entries(inputs: Sequence[Path], skip: Path | None = None) -> Found:
     listings, by_folder = [], dict[Path, list[Path]]()
     for path in inputs:
         if path.is_dir() or (path.is_file() and path.name.upper() == DIRECTORY):
-            listings.append(_walk(path if path.is_dir() else path.parent, skipped))
+            listings.append(_walk(path if path.is_dir() else path.parent, skipped, follow_links))
         elif path.is_file():
             by_folder.setdefault(path.parent, []).append(path)
+        elif path.exists():
+            raise UsageError(
+                f"{path}: neither a file nor a folder", "Pipes and devices are never opened: copy it to a file."
+            )
         else:
             raise UsageError(f"{path}: no such file or folder", "Check the path.")
     for folder, files in by_folder.items():
@@ -121,42 +128,48 @@ def _put_together(listings: Sequence[_Listing], file_folders: list[Path]) -> Fou
     return found
 
 
-def _walk(top: Path, skipped: Path | None) -> _Listing:
+def _walk(top: Path, skipped: Path | None, follow_links: bool) -> _Listing:
     found = _Listing(str(top))
     root = top.resolve().as_posix()
-    links: Counter[str] = Counter()
+    links = Links(Path(root), follow_links)
     pending = [""]
     while pending:
         folder = pending.pop()
+        if not links.is_new_folder(f"{root}/{folder}"):
+            continue
         try:
             with os.scandir(f"{root}/{folder}") as listing:
-                items = sorted((i for i in listing if not i.name.startswith(".")), key=lambda item: item.name)
+                items = sorted(listing, key=lambda item: item.name)
         except OSError as error:
             found.problems.append(
                 Problem(folder or str(top), f"cannot be read ({error.strerror})", "Check its permissions.")
             )
             continue
-        if folder and {item.name for item in items} >= _RESULTS and _is_our_report(f"{root}/{folder}/report.json"):
+        if folder and _holds_results(f"{root}/{folder}", {item.name for item in items}):
             continue
+        items = [item for item in items if not item.name.startswith(".")]
         files = []
         for item in items:
-            if item.is_dir(follow_symlinks=False):
+            below = f"{folder}/{item.name}" if folder else item.name
+            if item.is_dir(follow_symlinks=False) or (item.is_symlink() and links.leads_to_folder(item)):
                 if item.name not in NOT_SCANS and Path(item.path) != skipped:
-                    pending.append(f"{folder}/{item.name}" if folder else item.name)
-            elif _follow(item, root, links) if item.is_symlink() else item.is_file():
+                    pending.append(below)
+            elif links.leads_to_file(item, below) if item.is_symlink() else item.is_file():
                 files.append(item.name)
+            elif not item.is_symlink() and suffix_of(Path(item.name)):
+                links.special.append(below)
         shown = top / folder
         found.add(root, folder, [shown / name for name in files])
-    found.problems += (
-        Problem(str(top), f"{_LINKS[kind][0]}: {count}", _LINKS[kind][1]) for kind, count in links.items()
-    )
+    found.problems += links.problems(str(top))
     return found
 
 
-_LINKS = {
-    "out": ("links that leave the folder are not followed", "Give their targets as inputs."),
-    "nowhere": ("links lead nowhere", "Fetch their files, as with `datalad get`, or remove them."),
-}
+def _holds_results(folder: str, names: set[str]) -> bool:
+    """True of an output folder, whose label maps are no scans, during a run too."""
+    reports = (name for name in names if _REPORT.fullmatch(name) and name.removesuffix("json") + "csv" in names)
+    return any(name.startswith(_RUN_FILE) for name in names) or any(
+        _is_our_report(f"{folder}/{name}") for name in reports
+    )
 
 
 def _is_our_report(path: str) -> bool:
@@ -170,17 +183,6 @@ def _is_our_report(path: str) -> bool:
             return _OUR_REPORT in file.read(200)
     except OSError:
         return False
-
-
-def _follow(link: os.DirEntry[str], root: str, links: Counter[str]) -> bool:
-    """True for a link to a file below ``root``; others are counted where a scan may be missed."""
-    if not Path(link.path).resolve().is_relative_to(root):
-        links["out"] += 1
-        return False
-    is_file = link.is_file()
-    if not is_file and not link.is_dir() and suffix_of(Path(link.name)):
-        links["nowhere"] += 1
-    return is_file
 
 
 def _has_dicom_name(name: str) -> bool:

@@ -32,7 +32,7 @@ def test_what_was_chosen_stands_in_the_file_with_its_gain(finished: Finished):
     assert learnt["patients"] == 5
     assert [step["what"] for step in learnt["steps"]] == ["flips", "post-processing"]
     assert all(step["after"] >= step["before"] for step in learnt["steps"])
-    assert [line for line in finished.lines if line.startswith("learn ")][:2] == [
+    assert [line for line in finished.lines if line.startswith("learn   on ")][:2] == [
         "learn   on 10 validation cases",
         "learn   on 10 validation cases, flips: horizontal",
     ]

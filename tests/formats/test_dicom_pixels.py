@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -29,7 +30,7 @@ from pydicom.uid import (
 )
 
 from segtool.case import Source
-from segtool.errors import UnreadableFileError
+from segtool.errors import LimitError, UnreadableFileError
 from segtool.formats.dicom.series import DicomFormat
 
 FORM = DicomFormat()
@@ -261,8 +262,9 @@ def test_rescaled_values_are_those_of_pydicom(tmp_path, slope, intercept):
     np.testing.assert_allclose(read([path]).data[0, :, :, 0].T, expected, rtol=1e-6, atol=1e-3)
 
 
-def test_a_deflated_file_is_unpacked_as_far_as_a_slice_can_be(tmp_path, monkeypatch):
-    from segtool.formats.dicom import odd
+@pytest.mark.parametrize("name", ["voxels", "unpacked_bytes"])
+def test_a_deflated_file_is_unpacked_as_far_as_limits_allow(tmp_path, monkeypatch, name):
+    from segtool.formats.dicom import bounds
 
     affine = np.diag([-1.0, -1, 3, 1])
     volume = np.zeros((64, 64, 2), np.int16)
@@ -270,7 +272,9 @@ def test_a_deflated_file_is_unpacked_as_far_as_a_slice_can_be(tmp_path, monkeypa
     assert all(path.stat().st_size < 2000 for path in paths)
     source = Source("dicom", tuple(paths))
     assert DicomFormat().read_image(source).data.shape == (1, 64, 64, 2)
-    monkeypatch.setattr(odd, "MAX_INFLATED", 8000)  # a slice has 8192 bytes
-    for method in (DicomFormat().read_image, DicomFormat().describe):
-        with pytest.raises(UnreadableFileError, match="unpacks to more than"):
-            method(source)
+    monkeypatch.setattr(bounds, "_INFLATED_HEADER", 0)
+    monkeypatch.setattr(bounds, "_INFLATED_VOXELS", 32)
+    small = replace(source, limits=replace(source.limits, **{name: {"voxels": 32 * 64 * 64}.get(name, 8000)}))
+    with pytest.raises(LimitError, match=f"unpacks to more than .* raise the limit: --limit {name}="):
+        DicomFormat().read_image(small)  # a slice has 8192 bytes
+    assert DicomFormat().describe(small).geometry.shape == (64, 64, 2)

@@ -27,6 +27,7 @@ from segtool.formats.dicom.plain import plain_pixels
 from segtool.formats.dicom.series import DicomFormat
 from segtool.formats.dicom.slice import TAGS
 from segtool.formats.dicom.stack import in_order
+from segtool.limits import Limits
 
 
 def same(path):
@@ -213,7 +214,7 @@ def test_a_series_beyond_memory_is_one_line(tmp_path, monkeypatch):
     huge = np.broadcast_to(np.uint8(0), (2**30, 2**30))
     monkeypatch.setattr(dicom_read.SeriesReader, "slice", lambda *_, **__: (header, huge))
     with pytest.raises(UnreadableFileError, match="MemoryError"):
-        DicomFormat().read_image(Source("dicom", (path, path)))
+        DicomFormat().read_image(Source("dicom", (path, path), limits=Limits(voxels=2**62)))
 
 
 def test_every_file_is_read_once(tmp_path, monkeypatch):

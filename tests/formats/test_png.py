@@ -7,10 +7,10 @@ import pytest
 from PIL import Image as Pillow
 
 from segtool.case import LabelMap, Source
-from segtool.errors import OutputError, UnreadableFileError
-from segtool.formats import png
+from segtool.errors import LimitError, OutputError, UnreadableFileError
 from segtool.formats.png import PALETTE, PictureFormat
 from segtool.geometry import Geometry
+from segtool.limits import Limits
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -121,13 +121,19 @@ def test_the_channel_asked_for_is_the_one_read(tmp_path):
     np.testing.assert_array_equal(image.data, 255 - GREY[np.newaxis])
 
 
-@pytest.mark.parametrize("limit", ["ours", "Pillow's"])
-def test_too_many_pixels_are_an_error_before_they_are_decoded(tmp_path, monkeypatch, limit):
-    source = saved(tmp_path / "a.png", GREY)
-    target, name = (png, "MAX_PIXELS") if limit == "ours" else (Pillow, "MAX_IMAGE_PIXELS")
-    monkeypatch.setattr(target, name, 10)
+def test_too_many_pixels_are_an_error_before_they_are_decoded(tmp_path):
+    path = saved(tmp_path / "a.png", GREY).path
+    source = Source("png", (path,), limits=Limits(voxels=GREY.size - 1))
     for method in (FORM.read_image, FORM.read_labels, FORM.describe):
-        with pytest.raises(UnreadableFileError, match="smaller pictures"):
+        with pytest.raises(LimitError, match=f"raise the limit: --limit voxels={GREY.size}"):
+            method(source)
+
+
+def test_more_pixels_than_pillow_opens_are_an_error(tmp_path, monkeypatch):
+    source = saved(tmp_path / "a.png", GREY)
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    for method in (FORM.read_image, FORM.read_labels, FORM.describe):
+        with pytest.raises(LimitError, match="smaller pictures"):
             method(source)
 
 

@@ -32,7 +32,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, None
     try:
         (parsed,) = tomllib.loads(f"value = {value}").values()
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         if value.startswith(_NOT_BARE) or "\n" in value:
             raise UsageError(
                 f"--set {text!r}: the value is not TOML ({error})",

@@ -258,7 +258,7 @@ def parse_recipe(text: str, name: str, where: str, overrides: Mapping[str, Any] 
     """As :func:`read_recipe`, from text; ``name`` holds where the text gives none."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and dates that Python does not make
         raise UsageError(f"{where}: not TOML ({error})", "Mend the file.") from error
     try:
         return Recipe.model_validate(override({"name": name, **raw}, of_its_set(overrides or {})))

@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from segtool.errors import LimitError
@@ -89,32 +88,8 @@ def _holds_items(tag: int, kind: bytes, begins: bytes) -> bool:
     return kind == b"SQ"
 
 
-def check_voxels(path: Path, claimed: Sequence[int], what: str, limits: Limits, share: int = 1) -> None:
-    """Refuse a header that claims more voxels than a share of the limit.
-
-    Args:
-        path: The file.
-        claimed: Such as frames, rows, columns.
-        what: Such as ``pixels in one slice``.
-        limits: Of which ``1 / share`` is allowed.
-        share: 1 for an image, more for a part of one.
-
-    Raises:
-        LimitError: It does.
-    """
-    count = 1
-    for number in claimed:
-        count *= int(number)
-    if count * share > limits.voxels:
-        of_it = f"a {share}nd of the limit" if share > 1 else "the limit"
-        raise LimitError(
-            f"{path}: claims {'x'.join(map(str, claimed))} {what}, above {of_it} of {limits.voxels} voxels",
-            f"If the file is sound, raise the limit: --limit voxels={count * share}.",
-        )
-
-
 def inflated(content: bytes, path: Path, limits: Limits, most: int | None = None) -> bytes:
-    """A deflated file as the plain one it was; all others as they are.
+    """A deflated file as the plain one it was.
 
     Args:
         content: Of the file.
@@ -126,9 +101,8 @@ def inflated(content: bytes, path: Path, limits: Limits, most: int | None = None
         LimitError: It would become larger than a scan can be.
         zlib.error: It is damaged.
     """
-    start = deflated_from(content[: 2**16])
-    if start is None:
-        return content
+    start = deflated_from(content)
+    assert start is not None
     wanted = limits.voxels // _INFLATED_VOXELS + _INFLATED_HEADER
     name, allowed = min((wanted, "voxels"), (limits.unpacked_bytes, "unpacked_bytes"))[::-1]
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)

@@ -4,9 +4,9 @@ import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -19,6 +19,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
+    DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
@@ -34,10 +35,13 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
+from segtool.formats.dicom.bounds import HEAD_BYTES, check_elements, inflated
+from segtool.formats.dicom.codestreams import check_frames
 from segtool.formats.dicom.elements import begins_like_dicom, deflated_from
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.quiet import quiet
-from segtool.formats.dicom.slice import MAX_PIXELS, TAGS, Slice, slice_of, unreadable
+from segtool.formats.dicom.slice import TAGS, Slice, slice_of, unreadable
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 DECODERS = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "pylibjpeg-libjpeg"),
@@ -47,10 +51,7 @@ DECODERS = {
 }
 """The package of the extra ``dicom`` that decodes each syntax, beside ``pylibjpeg`` itself."""
 
-MAX_INFLATED = 4 * MAX_PIXELS + 2**24
-"""Bytes of a deflated file, unpacked: the largest slice of four bytes a pixel, and a header."""
-
-_META_BYTES, _PIECE = 2**16, 2**20
+_META_BYTES = 2**16
 
 _HEADER = [keyword for keyword, _ in TAGS.values()]
 _PIXELS = [
@@ -64,17 +65,17 @@ _BROKEN = (
 )  # fmt: skip
 
 
-def odd_header(path: Path) -> Slice:
+def odd_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> Slice:
     """The header of one file; pixels stay on disk.
 
     Raises:
         UnreadableFileError: Not DICOM, truncated, or an image of a kind that has no slices.
     """
     with parsing(path):
-        return slice_of(_PydicomTags(_dataset(path, _HEADER, None)), path)
+        return slice_of(_PydicomTags(_head(path, _HEADER)), path, limits)
 
 
-def odd_slice(path: Path, content: bytes) -> tuple[Slice, AnyArray]:
+def odd_slice(path: Path, content: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[Slice, AnyArray]:
     """Header and stored values ``(rows, columns)`` of a file with ``content``.
 
     Raises:
@@ -82,8 +83,8 @@ def odd_slice(path: Path, content: bytes) -> tuple[Slice, AnyArray]:
             installed.
     """
     with parsing(path):
-        dataset = _dataset(path, _HEADER + _PIXELS, content)
-        header = slice_of(_PydicomTags(dataset), path)
+        dataset = parsed(path, content, limits, _HEADER + _PIXELS)
+        header = slice_of(_PydicomTags(dataset), path, limits)
         if "PixelData" not in dataset:
             raise UnreadableFileError(f"{path}: a header without pixels", "Export the series again, with images.")
         return header, _decoded(dataset, header)
@@ -105,13 +106,19 @@ def _decoded(dataset: pydicom.Dataset, header: Slice) -> AnyArray:
     )
     if not decoder.is_available:
         raise missing
+    check_frames(dataset, (*header.size, 1), np.dtype(header.dtype).itemsize * 8, header.path)
     try:
-        return pixel_array(dataset)
+        pixels = pixel_array(dataset)
     except RuntimeError as error:
         # Pillow decodes some pictures of a syntax, such as those of 8 bits.
         if package and "pylibjpeg" not in decoder.available_plugins:
             raise missing from error
         raise
+    if pixels.shape != header.size:
+        raise UnreadableFileError(
+            f"{header.path}: pixels of shape {pixels.shape}, wanted {header.size}", "Export the series uncompressed."
+        )
+    return pixels
 
 
 def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes], str]:
@@ -121,7 +128,7 @@ def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes
         UnreadableFileError: Not DICOM, or truncated.
     """
     with parsing(path):
-        dataset = _dataset(path, list(keywords), None)
+        dataset = _head(path, list(keywords))
         found: dict[str, bytes] = {}
         for tag in dataset.keys():  # noqa: SIM118 - items() would parse the values
             element: Any = dataset.get_item(tag)
@@ -135,7 +142,7 @@ def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes
 def odd_private(path: Path, tags: Collection[int]) -> tuple[dict[int, bytes], str]:
     """As :func:`odd_elements`, for tags without keywords."""
     with parsing(path):
-        dataset = _dataset(path, list(tags), None)
+        dataset = _head(path, list(tags))
         elements = [dataset.get_item(tag) for tag in tags if tag in dataset]
         found = {int(one.tag): one.value or b"" for one in elements if isinstance(one, RawDataElement)}
         is_little = dataset.original_encoding[1] is not False
@@ -155,7 +162,7 @@ def odd_references(path: Path, *sequences: str) -> frozenset[str]:
         UnreadableFileError: Not DICOM, or truncated.
     """
     with parsing(path):
-        dataset = _dataset(path, list(sequences), None)
+        dataset = _head(path, list(sequences))
         return frozenset(str(element.value) for element in dataset.iterall() if element.keyword == "SeriesInstanceUID")
 
 
@@ -221,30 +228,36 @@ def parsing(path: Path) -> Iterator[None]:
         raise unreadable(path, error) from error
 
 
-def _dataset(path: Path, tags: list[str] | list[int], content: bytes | None) -> pydicom.Dataset:
-    """The wanted tags of a file, with or without the standard's preamble; without ``content`` as far as the pixels."""
-    with path.open("rb") if content is None else io.BytesIO(content) as file:
-        if not begins_like_dicom(file.read(132)):
-            raise InvalidDicomError
-        file.seek(0)
-        _check_inflation(path, file)
-        file.seek(0)
-        return pydicom.dcmread(file, force=True, stop_before_pixels=content is None, specific_tags=tags)
+def parsed(
+    path: Path, content: bytes, limits: Limits, tags: Sequence[str | int] | None = None, *, is_head: bool = False
+) -> pydicom.Dataset:
+    """A file as pydicom parses it, once it is known that this takes no memory that its bytes cannot earn.
+
+    Args:
+        path: The file, for messages.
+        content: Of the file, with or without the standard's preamble; of a head its beginning.
+        limits: What it may claim.
+        tags: Those wanted; by default all.
+        is_head: Leave out the pixels.
+
+    Raises:
+        InvalidDicomError: It does not begin like DICOM; with all else that :func:`parsing` makes one line of.
+        LimitError: It claims more than ``limits`` allow.
+    """
+    if not begins_like_dicom(content[:132]):
+        raise InvalidDicomError
+    is_deflated = deflated_from(content[:_META_BYTES]) is not None
+    if is_deflated:
+        content = inflated(content, path, limits, HEAD_BYTES if is_head else None)
+    check_elements(content, path, limits)
+    wanted = None if tags is None else list(tags)
+    dataset = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=is_head, specific_tags=wanted)
+    if is_deflated:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dataset
 
 
-def _check_inflation(path: Path, file: BinaryIO) -> None:
-    """Refuse a deflated file that would fill the memory: pydicom unpacks all of it before it reads a tag."""
-    start = deflated_from(file.read(_META_BYTES))
-    if start is None:
-        return
-    file.seek(start)
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    packed = file.read(_PIECE)
-    while packed and not inflate.eof:
-        size += len(inflate.decompress(packed, _PIECE))
-        if size > MAX_INFLATED:
-            raise UnreadableFileError(
-                f"{path}: unpacks to more than {MAX_INFLATED // 10**6} MB, no slice of a scan does",
-                "It is damaged, or no scan: leave it out, or export it again.",
-            )
-        packed = inflate.unconsumed_tail or file.read(_PIECE)
+def _head(path: Path, tags: Sequence[str | int]) -> pydicom.Dataset:
+    """The wanted tags of a file as far as its pixels, or as its first 16 MB go."""
+    with path.open("rb") as file:
+        return parsed(path, file.read(HEAD_BYTES), DEFAULT_LIMITS, tags, is_head=True)

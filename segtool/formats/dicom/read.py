@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from segtool.case import Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.alike import AlikeHeaders
 from segtool.formats.dicom.elements import Elements, OddError
 from segtool.formats.dicom.plain import PlainPixels, PlainTags, plain_pixels
 from segtool.formats.dicom.slice import TAGS, Slice, intensities, slice_of, unreadable
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 _HEADERS = AlikeHeaders(TAGS)
 
@@ -24,9 +26,13 @@ class SeriesReader:
     """Reads the files of a series one after another; what their headers have in common is understood once.
 
     What it makes of a file does not depend on those before. Several threads may share a reader.
+
+    Args:
+        limits: What a file may claim.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._alike: _Alike | None = None
 
     def header(self, path: Path) -> Slice:
@@ -40,7 +46,7 @@ class SeriesReader:
         except (*_ODD, OSError):
             from segtool.formats.dicom.odd import odd_header
 
-            return odd_header(path)
+            return odd_header(path, self._limits)
 
     def slice(self, path: Path, into: AnyArray | None = None) -> tuple[Slice, AnyArray]:
         """Header and values ``(rows, columns)``: stored integers, or float32 where a rescale applies.
@@ -70,7 +76,7 @@ class SeriesReader:
         # Brings pydicom, which takes longer to import than a plain series to read.
         from segtool.formats.dicom.odd import odd_slice
 
-        header, pixels = odd_slice(path, content)
+        header, pixels = odd_slice(path, content, self._limits)
         return header, intensities(header, pixels)
 
     def _plain(self, file: FileIO, path: Path, into: AnyArray | None) -> tuple[Slice, AnyArray]:
@@ -96,7 +102,7 @@ class SeriesReader:
         alike = self._alike
         if alike is not None and position and alike.key == key:
             return _elsewhere(alike.header, path, PlainTags(elements).numbers("ImagePositionPatient", 3)), alike.pixels
-        header, pixels = slice_of(PlainTags(elements), path), plain_pixels(elements)
+        header, pixels = slice_of(PlainTags(elements), path, self._limits), plain_pixels(elements)
         if position:
             self._alike = _Alike(key, header, pixels)
         return header, pixels
@@ -125,6 +131,16 @@ def _elsewhere(header: Slice, path: Path, position: tuple[float, ...] | None) ->
 
 
 _READER = SeriesReader()
+
+
+def headers_of(source: Source) -> list[Slice]:
+    """The headers of all files of a series.
+
+    Raises:
+        UnreadableFileError: As for :meth:`SeriesReader.header`.
+    """
+    reader = SeriesReader(source.limits)
+    return [reader.header(path) for path in source.paths]
 
 
 def read_header(path: Path) -> Slice:

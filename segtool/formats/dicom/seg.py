@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom import Dataset
 from pydicom.pixels.utils import pixel_array
 
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
-from segtool.formats.arrays import AnyArray, narrow
+from segtool.formats.arrays import MAX_LABEL, AnyArray, narrow
+from segtool.formats.dicom.codestreams import check_frames
 from segtool.formats.dicom.elements import digest
-from segtool.formats.dicom.odd import parsing
+from segtool.formats.dicom.odd import parsed, parsing
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.repair import tolerance_mm
+from segtool.formats.dicom.slice import check_voxels
 from segtool.formats.dicom.stack import SAME_POSITION_MM
 from segtool.geometry import Geometry, pasted
 
@@ -28,7 +29,7 @@ LABEL = "label value {}"
 SEGMENTATION, LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 
 _LABEL = re.compile(LABEL.format(r"(\d{1,5})"))
-_MOST_VOXELS = 2**31
+_FINEST_MM = 1e-6
 _SAME_DIRECTION = 1e-3
 _SAME_AXIS = 0.99
 """Cosine above which an axis of the scan runs across the frames."""
@@ -75,8 +76,9 @@ class DicomSegFormat:
 
         Raises:
             UnreadableFileError: Broken, another kind of object, of a microscopy slide, or no even stack.
+            LimitError: It claims more voxels, frames or segments than the source's limits allow.
         """
-        return _read(source.path, None, "")
+        return _read(source, None, "")
 
     def read_labels_on(self, source: Source, geometry: Geometry, frame_of_reference: str = "") -> LabelMap:
         """The same on ``geometry``, or on a grid of its own where the voxels of both do not coincide.
@@ -90,7 +92,7 @@ class DicomSegFormat:
             UnreadableFileError: As for :meth:`read_labels`.
             GridError: The segmentation was made in another frame of reference.
         """
-        read = _read(source.path, geometry, frame_of_reference)
+        read = _read(source, geometry, frame_of_reference)
         labels = pasted(read.labels, read.geometry, geometry)
         if labels is None:
             return read
@@ -99,9 +101,10 @@ class DicomSegFormat:
         return LabelMap(labels, geometry, (*read.notes, *beyond))
 
 
-def _read(path: Path, scan: Geometry | None, frame_of_reference: str) -> LabelMap:
+def _read(source: Source, scan: Geometry | None, frame_of_reference: str) -> LabelMap:
+    path = source.path
     with parsing(path):
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = parsed(path, path.read_bytes(), source.limits)
         _check_kind(dataset, path)
         own = digest(str(dataset.get("FrameOfReferenceUID") or ""))
         if frame_of_reference and own and own != frame_of_reference:
@@ -110,9 +113,10 @@ def _read(path: Path, scan: Geometry | None, frame_of_reference: str) -> LabelMa
                 "Give the scan on which it was made.",
             )
         notes: list[str] = []
+        _check_claims(dataset, source)
         frames = _frames(dataset, path, notes)
         values = _values(dataset.SegmentSequence)
-    places, geometry = _grid(frames, path, scan)
+    places, geometry = _grid(frames, source, scan)
     labels = _labels(frames, places, geometry, values, notes)
     return LabelMap(narrow(labels), geometry, tuple(notes))
 
@@ -130,6 +134,21 @@ def _check_kind(dataset: Dataset, path: Path) -> None:
         raise UnreadableFileError(f"{path}: a segmentation without frames", "Export it again.")
 
 
+def _check_claims(dataset: Dataset, source: Source) -> None:
+    """Hold what decoding takes memory for against the limits."""
+    path, limits = source.path, source.limits
+    claimed = [len(dataset.PerFrameFunctionalGroupsSequence), int(dataset.Rows), int(dataset.Columns)]
+    segments = len(dataset.SegmentSequence)
+    limits.check("labels", segments, str(path), f"{segments} segments")
+    limits.check("labels", claimed[0], str(path), f"{claimed[0]} frames")
+    check_voxels(path, claimed, "voxels in its frames", limits)
+    if int(dataset.get("NumberOfFrames") or 1) != claimed[0]:
+        raise UnreadableFileError(
+            f"{path}: {dataset.get('NumberOfFrames')} frames and {claimed[0]} places", "Export it again."
+        )
+    check_frames(dataset, (claimed[1], claimed[2], 1), int(dataset.BitsAllocated), path)
+
+
 def _frames(dataset: Dataset, path: Path, notes: list[str]) -> _Frames:
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     groups = [_Group(shared, own) for own in dataset.PerFrameFunctionalGroupsSequence]
@@ -140,10 +159,15 @@ def _frames(dataset: Dataset, path: Path, notes: list[str]) -> _Frames:
         raise UnreadableFileError(f"{path}: {len(pixels)} frames and {len(groups)} places", "Export it again.")
     is_label_map = dataset.SegmentationType == "LABELMAP"
     if dataset.SegmentationType == "FRACTIONAL":
-        if ((pixels > 0) & (pixels < dataset.MaximumFractionalValue)).any():
+        whole = int(dataset.MaximumFractionalValue)
+        if whole < 1:
+            raise UnreadableFileError(f"{path}: fractions of {whole}", "Export it again.")
+        if ((pixels > 0) & (pixels < whole)).any():
             notes.append("fractional segmentation: taken from a share of 0.5 upwards")
-        pixels = pixels * np.float32(2) >= dataset.MaximumFractionalValue
-    segments = [0 if is_label_map else g.item("SegmentIdentificationSequence").ReferencedSegmentNumber for g in groups]
+        pixels = pixels * np.float32(2) >= whole
+    segments = [
+        0 if is_label_map else _label(g.item("SegmentIdentificationSequence").ReferencedSegmentNumber) for g in groups
+    ]
     if not any(group.has("PlanePositionSequence") for group in groups):
         nowhere = np.zeros((2, 3))
         return _Frames(pixels, np.array(segments), None, nowhere, np.ones(2), None, None)
@@ -158,9 +182,27 @@ def _frames(dataset: Dataset, path: Path, notes: list[str]) -> _Frames:
         _numbers([group.item("PlanePositionSequence").ImagePositionPatient for group in groups]),
         axes[0].reshape(2, 3) / np.linalg.norm(axes[0].reshape(2, 3), axis=1, keepdims=True),
         spacing[0],
-        abs(float(measures[0].get("SpacingBetweenSlices") or 0)) or None,
-        abs(float(measures[0].get("SliceThickness") or 0)) or None,
+        _length(measures[0].get("SpacingBetweenSlices")),
+        _length(measures[0].get("SliceThickness")),
     )
+
+
+def _length(value: object) -> float | None:
+    """Millimetres; None where there are none, or none that a slice can have."""
+    mm = abs(float(str(value or 0)))
+    return mm if _FINEST_MM <= mm <= HIGHEST else None
+
+
+def _label(value: object) -> int:
+    """A number of a segment.
+
+    Raises:
+        ValueError: No label is so high.
+    """
+    number = int(str(value))
+    if not 0 <= number <= MAX_LABEL:
+        raise ValueError("segment number")
+    return number
 
 
 @dataclass(frozen=True)
@@ -189,15 +231,16 @@ def _values(segments: Sequence[Dataset]) -> dict[int, int]:
     values = {}
     for segment in segments:
         match = _LABEL.fullmatch(str(segment.get("SegmentDescription") or ""))
-        values[int(segment.SegmentNumber)] = int(match[1]) if match else int(segment.SegmentNumber)
+        number = _label(segment.SegmentNumber)
+        values[number] = _label(match[1]) if match else number
     if len(set(values.values())) < len(values):
         return {number: number for number in values}
     return values
 
 
-def _grid(frames: _Frames, path: Path, scan: Geometry | None) -> tuple[npt.NDArray[np.intp], Geometry]:
+def _grid(frames: _Frames, source: Source, scan: Geometry | None) -> tuple[npt.NDArray[np.intp], Geometry]:
     """The slice of each frame, and the grid ``(columns, rows, slices)``; of a picture ``(rows, columns)``."""
-    rows, columns = frames.pixels.shape[1:]
+    path, (rows, columns) = source.path, frames.pixels.shape[1:]
     if frames.positions is None:
         if len(set(frames.segments.tolist())) < len(frames.segments):
             raise UnreadableFileError(f"{path}: several frames that say nowhere where they lie", _CONVERT)
@@ -206,10 +249,11 @@ def _grid(frames: _Frames, path: Path, scan: Geometry | None) -> tuple[npt.NDArr
     mm = frames.positions @ normal
     lowest, highest = frames.positions[mm.argmin()], frames.positions[mm.argmax()]
     gap = _gap(mm - mm.min(), frames, normal, scan)
-    places = np.rint((mm - mm.min()) / gap).astype(np.intp) if gap else np.zeros(len(mm), np.intp)
-    count = int(places.max()) + 1 if gap else 0
-    if not gap or count * rows * columns > _MOST_VOXELS:
+    if not gap:
         raise UnreadableFileError(f"{path}: frames at uneven distances", _CONVERT)
+    places = np.rint((mm - mm.min()) / gap).astype(np.intp)
+    count = int(places.max()) + 1
+    check_voxels(path, (count, rows, columns), "voxels between its lowest and its highest frame", source.limits)
     step = (highest - lowest) / (count - 1) if count > 1 else normal * gap
     missed = np.linalg.norm(frames.positions - (lowest + places[:, np.newaxis] * step), axis=1).max()
     if missed > tolerance_mm(gap):

@@ -1,6 +1,5 @@
 """DICOM series, one slice a file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +10,8 @@ from segtool.case import Image, LabelMap, Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray, as_volume, check_index, narrow
 from segtool.formats.base import Description
-from segtool.formats.dicom.read import SeriesReader, read_header
-from segtool.formats.dicom.slice import Slice, fill_padding, unreadable
+from segtool.formats.dicom.read import SeriesReader, headers_of
+from segtool.formats.dicom.slice import Slice, check_voxels, fill_padding, unreadable
 from segtool.formats.dicom.stack import plan_of
 from segtool.geometry import Geometry
 
@@ -37,8 +36,8 @@ class DicomFormat:
         """
         check_index(source, 1)
         try:
-            headers, stack = _read_stack(source.paths)
-            plan = plan_of(headers, lenient=source.lenient)
+            headers, stack = _read_stack(source)
+            plan = plan_of(headers, lenient=source.lenient, limits=source.limits)
             padded = fill_padding(headers, stack)
             data, said = plan.stacked(stack)
         except MemoryError as error:
@@ -64,8 +63,8 @@ class DicomFormat:
             UnreadableFileError: As for :meth:`read_image`.
         """
         check_index(source, 1)
-        slices = [read_header(path) for path in source.paths]
-        plan = plan_of(slices, lenient=source.lenient)
+        slices = headers_of(source)
+        plan = plan_of(slices, lenient=source.lenient, limits=source.limits)
         is_float = plan.is_interpolated or any(s.is_rescaled for s in slices)
         dtype = np.result_type(*("float32" if is_float else s.dtype for s in slices))
         count = f"{len(slices)} slice" if len(slices) == 1 else f"{len(slices)} slices"
@@ -113,13 +112,14 @@ def _save(path: Path, voxels: AnyArray, geometry: Geometry) -> None:
     nifti.save(path, voxels, geometry)
 
 
-def _read_stack(paths: Sequence[Path]) -> tuple[list[Slice], AnyArray]:
-    """Headers and values ``(slices, rows, columns)`` in the order of ``paths``, each file read once.
+def _read_stack(source: Source) -> tuple[list[Slice], AnyArray]:
+    """Headers and values ``(slices, rows, columns)`` in the order of the files, each read once.
 
     Slices of another size leave their place at 0: :func:`plan_of` refuses them.
     """
-    reader = SeriesReader()
+    paths, reader = source.paths, SeriesReader(source.limits)
     header, first = reader.slice(paths[0])
+    check_voxels(source.path, (len(paths), *first.shape), "voxels in its series", source.limits)
     headers, stack = [header], np.zeros((len(paths), *first.shape), first.dtype.newbyteorder("="))
     stack[0] = first
     others: dict[int, AnyArray] = {}

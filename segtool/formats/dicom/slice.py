@@ -1,5 +1,6 @@
 """What one file of a DICOM series says: its place in the patient and what its values mean."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segtool.errors import UnreadableFileError
+from segtool.errors import LimitError, UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.elements import digest
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 CONVERT = "Convert it to NIfTI with dcm2niix."
 
@@ -95,8 +97,10 @@ class Tags(Protocol):
         ...
 
 
-MAX_PIXELS = 2**26
-"""Of one slice: 8192x8192. More is an error of scale or an attack."""
+SLICE_SHARE = 32
+"""One slice may have so small a share of the voxels that a limit allows: of 2**31 that is 8192x8192."""
+_FINEST_MM, _COARSEST_MM = 1e-6, 1e6
+
 TAGS: dict[int, tuple[str, bytes]] = {
     0x0008_0005: ("SpecificCharacterSet", b"CS"),
     0x0008_0008: ("ImageType", b"CS"),
@@ -126,19 +130,44 @@ TAGS: dict[int, tuple[str, bytes]] = {
 """All tags that :func:`slice_of` asks for: number, keyword and type."""
 
 
-def slice_of(tags: Tags, path: Path) -> Slice:
+def check_voxels(path: Path, claimed: Sequence[int], what: str, limits: Limits, share: int = 1) -> None:
+    """Refuse a header that claims more voxels than a share of the limit.
+
+    Args:
+        path: The file.
+        claimed: Such as rows and columns, whose product counts.
+        what: What they are, such as ``pixels in one slice``.
+        limits: Whose voxels count.
+        share: 1 for an image, more for a part of one.
+
+    Raises:
+        LimitError: It does.
+    """
+    count = math.prod(claimed)
+    if count * share > limits.voxels:
+        of_it = f"1/{share} of the limit" if share > 1 else "the limit"
+        raise LimitError(
+            f"{path}: claims {'x'.join(map(str, claimed))} {what}, above {of_it} of {limits.voxels} voxels",
+            f"If the file is sound, raise the limit: --limit voxels={count * share}.",
+        )
+
+
+def slice_of(tags: Tags, path: Path, limits: Limits = DEFAULT_LIMITS) -> Slice:
     """What a header says.
 
     Raises:
         UnreadableFileError: An image of a kind that has no slices, or none.
+        LimitError: It claims more pixels than ``limits`` allow.
     """
     _refuse_other_kinds(tags, path)
     stored, signed = tags.integer("BitsStored"), bool(tags.integer("PixelRepresentation"))
     size = tags.integer("Rows"), tags.integer("Columns")
-    if size[0] * size[1] > MAX_PIXELS:
+    check_voxels(path, size, "pixels in one slice", limits, SLICE_SHARE)
+    allocated = tags.integer("BitsAllocated")
+    if min(size) < 1 or not 1 <= stored <= allocated:
         raise UnreadableFileError(
-            f"{path}: claims {size[0]}x{size[1]} pixels, more than {MAX_PIXELS} in a slice",
-            "It is damaged, or no slice of a scan: leave it out, or export it again.",
+            f"{path}: claims {size[0]}x{size[1]} pixels of {stored} bits in {allocated}",
+            "It is damaged: export or copy it again.",
         )
     directions = tags.numbers("ImageOrientationPatient", 6)
     spacing = tags.numbers("PixelSpacing", 2)
@@ -146,6 +175,9 @@ def slice_of(tags: Tags, path: Path) -> Slice:
     is_placed = position is not None and directions is not None
     if (is_placed and spacing is None) or min(spacing or (1.0,)) <= 0:
         raise UnreadableFileError(f"{path}: no PixelSpacing above 0", CONVERT)
+    if spacing and not _FINEST_MM <= min(spacing) <= max(spacing) <= _COARSEST_MM:
+        found = "x".join(f"{mm:g}" for mm in spacing)
+        raise UnreadableFileError(f"{path}: PixelSpacing of {found} mm, which no scan has", CONVERT)
     thicknesses = (tags.numbers(keyword, 1) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
     slope, intercept = tags.numbers("RescaleSlope", 1), tags.numbers("RescaleIntercept", 1)
     is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
@@ -160,7 +192,7 @@ def slice_of(tags: Tags, path: Path) -> Slice:
         thickness=next((abs(mm[0]) for mm in thicknesses if mm and mm[0]), 1.0),
         rescale=(slope[0] if slope else 1.0, intercept[0] if intercept else 0.0),
         # Raises for a number of bits that no integer has.
-        dtype=np.dtype(f"{'' if signed else 'u'}int{tags.integer('BitsAllocated')}").name,
+        dtype=np.dtype(f"{'' if signed else 'u'}int{allocated}").name,
         inverted_from=(-1 if signed else 2**stored - 1) if is_inverted else None,
         modality=str(tags.get("Modality", "")) or "unknown",
         syntax=tags.syntax,

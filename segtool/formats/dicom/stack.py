@@ -11,8 +11,9 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.checks import axes_of, check_repeated, counted, one_frame, sideways_of, where_of
 from segtool.formats.dicom.repair import Floats, Indices, Layers, assembled, copied, evened, measured
-from segtool.formats.dicom.slice import CONVERT, Slice
+from segtool.formats.dicom.slice import CONVERT, Slice, check_voxels
 from segtool.geometry import Geometry
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this lie in one place: none are that thin, and tags are rounded."""
@@ -114,12 +115,12 @@ def stack_plan(source: Source) -> StackPlan:
     Raises:
         UnreadableFileError: As for :func:`plan_of`; a file is broken or of another kind.
     """
-    from segtool.formats.dicom.read import read_header
+    from segtool.formats.dicom.read import headers_of
 
-    return plan_of([read_header(path) for path in source.paths], lenient=source.lenient)
+    return plan_of(headers_of(source), lenient=source.lenient, limits=source.limits)
 
 
-def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
+def plan_of(slices: Sequence[Slice], *, lenient: bool = False, limits: Limits = DEFAULT_LIMITS) -> StackPlan:
     """How slices stack into a volume.
 
     The affine follows from the positions: columns i, rows j and slices k, the latter in the direction of
@@ -129,9 +130,11 @@ def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
         slices: Headers of the files, in their order.
         lenient: Make an even stack of slices that repeat, that are missing or unequally spaced, and of a tilted
             gantry.
+        limits: What the volume may claim.
 
     Raises:
         UnreadableFileError: The slices do not form one even stack, and cannot or must not be repaired.
+        LimitError: There are more voxels than ``limits`` allow.
     """
     first = slices[0]
     if len(slices) == 1 and not first.is_placed:
@@ -159,6 +162,7 @@ def plan_of(slices: Sequence[Slice], *, lenient: bool = False) -> StackPlan:
         step = (kept[-1] - kept[0]) * ((0, 0, 1) if sideways else 1) / (len(layers.below) - 1)
     more = np.ceil(offset.max(axis=0) - 1e-6).astype(int)
     shape = (first.size[1] + more[1], first.size[0] + more[0], len(layers.below))
+    check_voxels(first.path, [int(length) for length in shape], "voxels in its series", limits)
     affine = np.eye(4)
     affine[:3, :2] = axes[:, :2] * (first.spacing[1], first.spacing[0])
     affine[:3, 2], affine[:3, 3] = axes @ step, axes @ begin

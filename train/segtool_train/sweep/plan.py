@@ -152,9 +152,10 @@ def read_sweep(path: Path) -> Sweep:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        sweep = Sweep.model_validate(raw)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no text, no TOML, or numbers that Python does not make
         raise UsageError(f"{path}: cannot be read ({error})", "Check the path, or mend the file.") from error
+    try:
+        sweep = Sweep.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "sweep"

@@ -1,0 +1,59 @@
+"""Whether a scan is what the model was trained for, and whether a result can be one: a line for each doubt.
+
+Nothing here changes a result. What needs no knowledge of the training is always looked at; the rest where the model's
+spec carries statistics of it. A line names the thing, what was found and wanted, and what to do.
+"""
+
+from dataclasses import dataclass
+
+from segtool.case import Case, LabelMap
+from segtool.quality.grids import grid_warnings
+from segtool.quality.intensities import Known, channel_warning, equal_warnings, exchange_warnings
+from segtool.quality.learning import plane_of
+from segtool.quality.look import Look, looks
+from segtool.quality.masks import mask_facts, mask_warnings
+from segtool.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A scan that was looked at: a line for each doubt, and what its result is held against."""
+
+    lines: list[str]
+    looks: list[Look | None]
+
+
+class Quality:
+    """Looks at scans before the network has seen them, and at their label maps after. Safe to share among threads.
+
+    Args:
+        spec: Of the model.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec, self._statistics = spec, spec.statistics
+        self._known = [Known.of(one) for one in spec.statistics.channels] if spec.statistics else []
+
+    def of_scan(self, case: Case) -> Seen:
+        """Look at a case as loaded for the model."""
+        spec, statistics, names = self._spec, self._statistics, self._spec.channel_names
+        plane = plane_of(case, spec) if case.geometry.kind == "volume" and spec.input.rank == 2 else None
+        lines = list(grid_warnings(case.geometry, statistics.grid if statistics else None, plane))
+        found = looks(case, spec)
+        elsewhere = list(equal_warnings(case, names))
+        if statistics is not None and statistics.exchange is not None and not elsewhere:
+            elsewhere += exchange_warnings(names, found, self._known, statistics.exchange)
+        for index, look in enumerate(found):
+            # What lies in another channel's place is unlike the training anyhow.
+            known = self._known[index] if self._known and not elsewhere else None
+            line = channel_warning(names[index], look, known, case.data.dtype)
+            lines += [line] if line else []
+        return Seen(lines + elsewhere, found)
+
+    def of_result(self, case: Case, seen: Seen, label_map: LabelMap) -> list[str]:
+        """A line for each doubt about the label map."""
+        first = seen.looks[0]
+        if first is None:
+            return []
+        facts = mask_facts(case, label_map.labels, first.cut)
+        return list(mask_warnings(facts, self._statistics.mask if self._statistics else None))

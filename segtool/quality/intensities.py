@@ -1,0 +1,110 @@
+"""Whether a channel's intensities can be those of an MRI, of the training, and of that channel."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from segtool.case import Case
+from segtool.quality.likeness import Reference, distances, exchange
+from segtool.quality.look import PICTURES, Look
+from segtool.spec_statistics import ChannelStatistics
+
+_BRIGHT_BORDER = 0.8
+_AIR_SHARE = 0.05
+_NOISE_GRAIN = 0.35
+_FEW_LEVELS = 8
+_MORE_THAN_BYTES = 1000
+_MARGIN = 1.05
+"""By which a case may pass what 99 % of the training cases stay below: other patients are a little further."""
+_MARGIN_OF_SEVERAL = 1.25
+"""Of volumes where training saw single pictures: those were chosen to show something, a volume's were not."""
+_LEAST_GAIN = 0.5
+_WHAT, _KIND = ("intensities", "pictures"), ("histogram distance", "distance")
+_INSPECT = "check the sequence with `segtool inspect`"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A channel's statistics, and the same ready to measure by."""
+
+    statistics: ChannelStatistics
+    reference: Reference
+
+    @classmethod
+    def of(cls, statistics: ChannelStatistics) -> "Known":
+        """As a spec has it."""
+        return cls(statistics, Reference.of(statistics))
+
+
+def channel_warning(name: str, look: Look | None, known: Known | None, stored: "np.dtype[Any]") -> str | None:
+    """The line that says most of one channel; None where nothing is to be said."""
+    if look is None:
+        return f"{name}: nothing to be seen (blank, or all of one value): give the scan, or leave it out"
+    if look.levels <= _FEW_LEVELS:
+        return f"{name}: {look.levels} different values (a scan has hundreds): a mask or drawing perhaps, give the scan"
+    if look.air > _AIR_SHARE:
+        return f"{name}: {look.air:.0%} of the values are below -500, as air in CT: the model is for MRI"
+    if look.grain > _NOISE_GRAIN:
+        return f"{name}: neighbouring pixels are unrelated (grain {look.grain:.2g}): noise or a wrongly read file"
+    if look.border > _BRIGHT_BORDER:
+        return f"{name}: the background is brighter than the head: inverted grey values perhaps (MONOCHROME1)"
+    return None if known is None else _unlike(name, look, known, stored)
+
+
+def _unlike(name: str, look: Look, known: Known, stored: "np.dtype[Any]") -> str | None:
+    statistics, reference = known.statistics, known.reference
+    limits, margin = (statistics.histogram_distance, statistics.distance), _MARGIN
+    if look.pictures == PICTURES and statistics.several is not None:
+        limits, margin = statistics.several, _MARGIN_OF_SEVERAL
+    found = reference.histogram_distance(look.histogram), reference.distance(look.features)
+    for what, kind, distance, (usual, _, rare) in zip(_WHAT, _KIND, found, limits, strict=True):
+        if distance > margin * rare:
+            return (
+                f"{name}: {what} unlike those of the training ({kind} {distance:.2f}, training {usual:.2f}, "
+                f"rarely above {rare:.2f}): {_INSPECT}"
+            )
+    high = statistics.values[1]
+    if stored == np.uint8 and high > _MORE_THAN_BYTES:
+        return f"{name}: stored in 8 bits (training had values up to {high:.4g}): give the scan, not a screenshot of it"
+    return None
+
+
+def exchange_warnings(
+    names: Sequence[str], seen: Sequence[Look | None], known: Sequence[Known], limit: float
+) -> Iterator[str]:
+    """A line where the channels fit the training better in another order.
+
+    Args:
+        names: Of the model's channels.
+        seen: Of the case.
+        known: Of the training.
+        limit: Gain of training cases.
+    """
+    found = [one.features for one in seen if one is not None]
+    if len(found) < len(names) or len(found) < 2:
+        return
+    best = exchange(distances(found, [one.reference for one in known]))
+    if best.gain <= max(0.0, limit) + _LEAST_GAIN:
+        return
+    moved = [f"{names[i]} looks like {names[other]}" for i, other in enumerate(best.order) if i != other]
+    yield (
+        f"channels exchanged: {', '.join(moved)} (nearer by {best.gain:.1f}): "
+        "check the files' names, or pass --channel NAME=PATTERN"
+    )
+
+
+def equal_warnings(case: Case, names: tuple[str, ...]) -> Iterator[str]:
+    """A line for each pair of channels that hold one image."""
+    if names == ("red", "green", "blue"):
+        return  # so is every grey picture
+    step = (slice(None, None, 7),) * (case.data.ndim - 1)
+    for one, other in combinations(range(len(case.data)), 2):
+        first, second = case.data[one], case.data[other]
+        if np.array_equal(first[step], second[step]) and np.array_equal(first, second):
+            yield (
+                f"{names[one]} and {names[other]} hold the same image: give each its own file, "
+                "or pass --channel NAME=PATTERN"
+            )

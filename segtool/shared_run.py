@@ -1,0 +1,367 @@
+"""One run on one output folder, whoever takes part: processes share its cases, and it can be gone on with.
+
+A hidden file in the folder is all there is to it. Its lines, appended and never changed, are JSON: what the run is
+(models, options), then one line a finished case. Bytes far behind them are locks: of who takes part, and one a case.
+One file, because over a network locking a file is what brings its content up to date. The last process that leaves
+removes it; after a kill it stays and says which results are this run's.
+"""
+
+import contextlib
+import json
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segtool.atomic import remove_abandoned
+from segtool.claims import THREADS_EXCLUDE_EACH_OTHER, LockFile, NoLocksError
+from segtool.errors import OutputError, UsageError
+from segtool.output_folder import RUN_FILE, Part, RunIdentity, earlier_results, run_files
+from segtool.report import CaseResult
+
+_GATE = 2**30
+_APPENDING = _GATE + 1
+_SEATS, _SEAT_COUNT = _GATE + 2, 1024
+_CASES, _CASE_COUNT = _GATE + 2**20, 2**29  # two cases on one byte wait for each other, and no more
+
+_here: set[str] = set()
+"""Run files that this process has open."""
+
+
+@dataclass
+class Content:
+    """What the lines of a run file say.
+
+    Attributes:
+        identity: Of the run; None before its line.
+        results: By case, whoever finished it.
+        lost: What scans could not make a case of.
+        earlier: By case, what an earlier run did that this one goes on with.
+        trusts_files: It goes on with results of which nothing is known but that they are there.
+        runs: How many, each of which the next has replaced or gone on with.
+    """
+
+    identity: RunIdentity | None = None
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lost: dict[str, dict[str, Any]] = field(default_factory=dict)
+    earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trusts_files: bool = False
+    runs: int = 0
+
+    def take(self, line: bytes) -> str | None:
+        """Take in one line; returns the case of which it is the result."""
+        try:
+            ((kind, value),) = json.loads(line).items()
+            if kind == "run":
+                self._begin(value)
+            elif kind == "case":
+                self.results[value["name"]] = value
+                return str(value["name"])
+            elif kind == "lost":
+                self.lost[f"{value['name']} {value.get('error')}"] = value
+            elif kind == "earlier":
+                self.earlier[value["name"]] = value
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass  # left half written by a process that was killed
+        return None
+
+    def _begin(self, value: Mapping[str, Any]) -> None:
+        identity, trusts_files = RunIdentity.from_dict(value), value["trusts_files"]
+        self.earlier = {**self.earlier, **self.results} if value["continues"] else {}
+        self.results, self.lost = {}, {}
+        self.identity, self.trusts_files = identity, trusts_files
+        self.runs += 1
+
+
+def read_run_file(path: Path) -> Content:
+    """What a run file says; nothing where there is none."""
+    content = Content()
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            content.take(line)
+    return content
+
+
+class SharedRun:
+    """This process's part in a run.
+
+    Args:
+        folder: Of the results.
+        identity: What the run is. Processes that differ in it never share one.
+        part: Which share of the cases; shares know nothing of each other.
+        resume: Go on with the results of an earlier run.
+
+    Attributes:
+        results: All that is known, by case.
+        mine: Cases that this process finished.
+        notes: What the report must say.
+
+    Raises:
+        UsageError: Another process is at work there with other models or options, or an earlier one was.
+        OutputError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: RunIdentity, part: Part, resume: bool) -> None:
+        self.results: dict[str, CaseResult] = {}
+        self.mine: set[str] = set()
+        self.notes: list[str] = []
+        self._folder, self._identity, self._part = folder, identity, part
+        self._path = folder / part.run_file
+        self._lock = threading.RLock()
+        self._finished = threading.Condition(self._lock)
+        self._held: dict[str, int] = {}
+        self._unsaved: list[bytes] = []
+        self._content, self._read = Content(), 0
+        self._seat: int | None = None
+        self._key = str(self._path.resolve())
+        if not THREADS_EXCLUDE_EACH_OTHER and self._key in _here:
+            raise UsageError(
+                f"{folder}: a run of this process is at work there", "Wait for it, or start another process."
+            )
+        try:
+            self._open(resume)
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written ({error.strerror or error})", "Choose another folder with --output."
+            ) from error
+        _here.add(self._key)
+
+    # Coming
+
+    def _open(self, resume: bool) -> None:
+        while True:
+            self._file = LockFile(self._path)
+            try:
+                with self._gate():
+                    # Whoever left last may have removed it just before it was locked.
+                    if self._file.is_in_place:
+                        self._enter(resume)
+                        return
+            except BaseException:
+                self._file.close()
+                raise
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _gate(self) -> Iterator[None]:
+        """One process comes or goes at a time."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._file.held(_GATE))
+            except NoLocksError as error:
+                self._without_locks(error)
+            yield
+
+    def _without_locks(self, error: NoLocksError) -> None:
+        note = (
+            f"the output folder's file system has no locks ({error}): a second process there would do the same cases; "
+            "divide them with --num-parts and --part-id"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _take(self, first: int, count: int = 1) -> bool:
+        try:
+            return self._file.take(first, count)
+        except NoLocksError as error:
+            self._without_locks(error)
+            return True
+
+    def _enter(self, resume: bool) -> None:
+        is_alone = self._take(_SEATS, _SEAT_COUNT)
+        if is_alone:
+            self._file.give(_SEATS, _SEAT_COUNT)
+        self.refresh()
+        if is_alone:
+            self._begin(resume)
+        else:
+            self._join()
+        self._seat = next((seat for seat in range(_SEAT_COUNT) if self._take(_SEATS + seat)), None)
+        if self._seat is None:
+            raise UsageError(
+                f"{self._folder}: {_SEAT_COUNT} processes are at work there", "Divide the cases with --num-parts."
+            )
+
+    def _join(self) -> None:
+        theirs = self._content.identity
+        assert theirs is not None
+        if difference := self._identity.difference(theirs, with_version=True):
+            raise UsageError(
+                f"{self._folder}: another process is at work there with {difference}",
+                "Repeat its options to share its work, wait for it, or choose another folder with --output.",
+            )
+
+    def _begin(self, resume: bool) -> None:
+        was_killed = self._read > 0
+        known = self._content.identity
+        if was_killed or resume:
+            remove_abandoned(self._folder)
+        trusts_files = False
+        lines = []
+        if resume and known is not None:
+            self._identity.check_same(known, self._folder, self._path)
+            trusts_files = self._content.trusts_files
+        elif resume:
+            others = [(path, read_run_file(path)) for path in run_files(self._folder) if path != self._path]
+            left = [(path, one.identity, list(one.results.values())) for path, one in others if one.identity]
+            rows = earlier_results(self._folder, self._identity, left)
+            trusts_files = rows is None
+            lines = [_line("earlier", row) for row in rows or ()]
+        elif self._part.is_whole:
+            self._supersede_parts()
+        else:
+            whole = read_run_file(self._folder / RUN_FILE).identity
+            if whole is not None:
+                self._identity.check_same(whole, self._folder, self._folder / RUN_FILE)
+        head = {"continues": resume, "trusts_files": trusts_files}
+        self._append([*lines, _line("run", {**self._identity.as_dict(), **head})])
+        self.refresh()
+
+    def _supersede_parts(self) -> None:
+        """Results of parts are about to be replaced: what tells of them would be wrong."""
+        for path in (*run_files(self._folder), *self._folder.glob("report-part-*-of-*.*")):
+            if path != self._path and path.suffix in ("", ".json", ".csv"):
+                path.unlink(missing_ok=True)
+
+    # Working
+
+    def refresh(self) -> list[CaseResult]:
+        """Take in what others have finished since; returns that."""
+        with self._lock:
+            new = self._file.read(self._read)
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            found: dict[str, CaseResult] = {}
+            runs = self._content.runs
+            for line in whole.splitlines():
+                name = self._content.take(line)
+                if self._content.runs > runs:  # only before anything was done here
+                    runs = self._content.runs
+                    self.results.clear()
+                    found.clear()
+                elif name is not None and name not in self.mine:
+                    found[name] = CaseResult.from_dict(self._content.results[name])
+            self.results |= found
+            return list(found.values())
+
+    def claim(self, name: str) -> bool:
+        """Take a case on; False where another process has it. Whoever has claimed a case adds its result."""
+        with self._lock:
+            byte = _CASES + zlib.crc32(name.encode(errors="surrogatepass")) % _CASE_COUNT
+            if byte in self._held.values() or not self._take(byte):
+                return False
+            self._held[name] = byte
+            return True
+
+    def release(self, name: str) -> None:
+        """Give back a case without a result."""
+        with self._lock:
+            if (byte := self._held.pop(name, None)) is not None:
+                self._file.give(byte)
+
+    def add(self, result: CaseResult) -> None:
+        """Record a finished case and give it back."""
+        with self._lock:
+            self.mine.add(result.name)
+            self.results[result.name] = result
+            self._unsaved.append(_line("case", result.to_plain()))
+            self._save()
+            self._finished.notify_all()
+
+    def wait_for_room(self, most: int, timeout_s: float) -> bool:
+        """Whether fewer than ``most`` claimed cases are unfinished, now or within the time."""
+        with self._lock:
+            return self._finished.wait_for(lambda: len(self._held.keys() - self.mine) < most, timeout_s)
+
+    def _save(self) -> None:
+        """Record what is not recorded yet; until then nobody else may begin with it."""
+        try:
+            self._append(self._unsaved)
+        except OSError as error:
+            note = f"{self._path.name}: finished cases could not be recorded ({error.strerror or error})"
+            if note not in self.notes:
+                self.notes.append(note)
+            return
+        self._unsaved.clear()
+        for name in [name for name in self._held if name in self.mine]:
+            self.release(name)
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(NoLocksError):  # said already
+                stack.enter_context(self._file.held(_APPENDING))
+            self._file.append(b"".join(lines))
+
+    def earlier(self, name: str, stamp: str) -> CaseResult | None:
+        """What an earlier run made of a case, where that counts: it is finished, and its scan is the same still."""
+        row = self._content.earlier.get(name)
+        if row is None:
+            return CaseResult(name, "done") if self._content.trusts_files else None
+        is_same = row.get("stamp") in (None, stamp)  # None in reports of older versions
+        return CaseResult.from_dict(row) if is_same and row.get("status") != "failed" else None
+
+    def lose(self, lost: Sequence[CaseResult]) -> None:
+        """Record what the scan could not make a case of."""
+        with self._lock:
+            rows = [row.to_plain() for row in lost]
+            self._unsaved += (
+                _line("lost", row) for row in rows if f"{row['name']} {row.get('error')}" not in self._content.lost
+            )
+            self._save()
+            self.refresh()
+            for row in rows:
+                self._content.lost.setdefault(f"{row['name']} {row.get('error')}", row)
+
+    @property
+    def lost(self) -> tuple[CaseResult, ...]:
+        """What anybody's scan could not make a case of."""
+        return tuple(map(CaseResult.from_dict, self._content.lost.values()))
+
+    # Going
+
+    def leave(self, write: Callable[[], None] | None, finished: bool) -> None:
+        """Write the report of all that is known, and clean up behind the last one.
+
+        Args:
+            write: Writes it; nobody else does at the same time. None where there is nothing to tell.
+            finished: Every case of this process has a result.
+
+        Raises:
+            OutputError: As ``write`` raises it.
+        """
+        is_over = False
+        try:
+            with self._gate():
+                with self._lock:
+                    self._save()
+                    self.refresh()
+                if write is not None:
+                    write()
+                if self._seat is not None:
+                    self._file.give(_SEATS + self._seat)
+                is_over = self._take(_SEATS, _SEAT_COUNT) and self._tells_nothing_more(write is not None, finished)
+                if is_over:
+                    for path in run_files(self._folder) if self._part.is_whole and finished else ():
+                        if path != self._path:
+                            path.unlink(missing_ok=True)
+                # Still behind the gate, so that nobody can come before it is gone.
+                self._file.close(remove=is_over)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            raise
+        finally:
+            _here.discard(self._key)
+
+    def _tells_nothing_more(self, reported: bool, finished: bool) -> bool:
+        """True where report and results say all that the run file says."""
+        content = self._content
+        if not reported:
+            return not (content.results or content.earlier)
+        return finished or (not content.trusts_files and set(content.earlier) <= set(self.results))
+
+
+def _line(kind: str, value: Mapping[str, Any]) -> bytes:
+    return json.dumps({kind: value}, separators=(",", ":")).encode() + b"\n"

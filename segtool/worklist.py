@@ -1,0 +1,71 @@
+"""Which case comes next: none that another process has, none that is done, and in the end none left over."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from segtool.case import CaseSource
+from segtool.finishing import CaseFinisher
+from segtool.report import CaseResult
+from segtool.shared_run import SharedRun
+
+_WAIT_S = 0.05
+
+
+class Worklist:
+    """The cases of a run, pulled one at a time as somebody is free to begin with them.
+
+    A case that another process has claimed is passed over and looked at again at the end: it has a result then, or its
+    process was killed and it is done here.
+
+    Args:
+        cases: All cases, in order.
+        run: Knows who does what.
+        finisher: Knows what is done already.
+        is_ending: True when no further case shall be begun.
+        on_elsewhere: Told of every case that another process has finished.
+        most: So many cases are in hand at once, and the others left for whoever is free.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseSource],
+        run: SharedRun,
+        finisher: CaseFinisher,
+        is_ending: Callable[[], bool],
+        on_elsewhere: Callable[[CaseResult], None],
+        most: int,
+    ) -> None:
+        self._cases, self._run, self._finisher, self._is_ending = cases, run, finisher, is_ending
+        self._on_elsewhere, self._most = on_elsewhere, most
+        self._names = {source.name for source in cases}
+
+    def __iter__(self) -> Iterator[CaseSource]:
+        waiting: Sequence[CaseSource] = self._cases
+        self._look()
+        while waiting:
+            claimed_elsewhere: list[CaseSource] = []
+            for source in waiting:
+                while not self._is_ending() and not self._run.wait_for_room(self._most, _WAIT_S):
+                    pass
+                if self._is_ending():
+                    return
+                if source.name in self._run.results:
+                    continue
+                if not self._run.claim(source.name):
+                    claimed_elsewhere.append(source)
+                    continue
+                # Only now: its result may have come just before it was given back.
+                self._look()
+                if source.name in self._run.results:
+                    self._run.release(source.name)
+                elif not self._finisher.already_done(source):
+                    yield source
+            waiting = claimed_elsewhere
+            if waiting:
+                time.sleep(_WAIT_S)
+                self._look()
+
+    def _look(self) -> None:
+        for result in self._run.refresh():
+            if result.name in self._names:
+                self._on_elsewhere(result)
