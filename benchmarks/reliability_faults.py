@@ -106,7 +106,7 @@ FAULTS = (
     Fault("memory holds no slice", "engine-memory:1", 1, "more memory than there is", "all"),
     Fault("engine raises on some volumes", "engine-raises", 1, "the network failed", kind="volumes"),
     Fault("engine answers NaN to some volumes", "engine-nan", 1, "NaN", kind="volumes"),
-    Fault("memory holds no whole window", "engine-memory:2048", 0, "windows of 16x8x16", "shrunk", kind="volumes"),
+    Fault("memory holds no whole window", "engine-memory:2048", 0, "windows of 8x16x16", "none", kind="volumes"),
     Fault("memory holds no window", "engine-memory:1", 1, "more memory than there is", "all", kind="volumes"),
     Fault("disk too small for some results", "none", 1, "cannot be written", kind="volumes", disk=True, prepare=_noise),
     Fault("results cannot take their names", "none", 1, "cannot be written", prepare=_results_are_folders),

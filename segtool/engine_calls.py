@@ -165,13 +165,15 @@ class EngineCalls:
         Raises:
             Exception: Whatever ``attempt`` raises; of several attempts the first.
         """
-        wanted, *smaller = window_extents(shape, self.engine.spec)
+        extents = window_extents(shape, self.engine.spec)
+        able = [extent for extent in extents if math.prod(extent) < self._too_many_voxels] or extents[-1:]
         first: Exception | None = None
-        for extent in (wanted, *smaller):
-            if math.prod(extent) >= self._too_many_voxels and extent != ([wanted, *smaller])[-1]:
-                continue
-            if extent != wanted:
-                again(f"memory did not suffice for windows of {_by(wanted)}: done in windows of {_by(extent)}")
+        for extent in able:
+            if extent != extents[0]:
+                note = f"memory did not suffice for windows of {_by(extents[0])}: done in windows of {_by(extent)}"
+                again(note)
+                if note not in self.notes:
+                    self.notes.append(note)
             try:
                 attempt(extent)
             except Stopped:

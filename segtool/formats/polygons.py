@@ -13,8 +13,8 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 _IntArray = npt.NDArray[np.intp]
-_AT_ONCE = 2**22
-"""Pixels, and crossings of edges and lines, so that no outline takes more memory than its picture."""
+_PIXELS, _CROSSINGS = 2**22, 2**18
+"""Worked on at once, so that no outline takes more memory than its picture."""
 
 ON_CENTRE = 0.02
 """Pixels within which a border counts as running through a centre: files round millimetres to two digits."""
@@ -47,7 +47,7 @@ def polygons_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, wit
     crossed = last > first
     top, bottom = int(first.min(where=crossed, initial=shape[0])), int(last.max(where=crossed, initial=0))
     width = shape[1] + 1
-    band = max(1, _AT_ONCE // width)
+    band = max(1, _PIXELS // width)
     for upper in range(top, bottom, band):
         lower = min(bottom, upper + band)
         crossings = np.zeros((lower - upper) * width, np.intp)
@@ -73,9 +73,10 @@ def lines_crossed(start: FloatArray, end: FloatArray, rows: int) -> tuple[_IntAr
 def _parts(counts: _IntArray) -> Iterator[slice]:
     """Runs of edges that cross about as many lines together as are worked on at once."""
     sums = np.cumsum(np.maximum(counts, 0))
-    if not len(sums) or not sums[-1]:
+    if sums[-1] <= _CROSSINGS:
+        yield slice(None)
         return
-    cuts = np.searchsorted(sums, np.arange(_AT_ONCE, sums[-1], _AT_ONCE)) + 1
+    cuts = np.searchsorted(sums, np.arange(_CROSSINGS, sums[-1], _CROSSINGS)) + 1
     borders = [0, *np.unique(cuts[cuts < len(sums)]).tolist(), len(sums)]
     yield from (slice(*pair) for pair in pairwise(borders))
 

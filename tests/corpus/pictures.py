@@ -282,7 +282,7 @@ COCO = {
     "outlines that cross too many lines": Row(
         coco([zigzag(20_000, 16_000)], height=16_000, width=99), labels, "--limit voxels=5120000000", LimitError
     ),
-    "many crossings in little memory": Row(coco([zigzag(9_000, 1_000)], height=1_000, width=99), labels, most_mb=260),
+    "many crossings in little memory": Row(coco([zigzag(9_000, 1_000)], height=1_000, width=99), labels, most_mb=64),
     "more text than the limit": Row(coco([BOX], Limits(text_bytes=99)), labels, "--limit text_bytes=", LimitError),
     "runs longer than the picture": Row(coco([runs([10, 10**12])]), labels, "run lengths add up to 1000000000010"),
     "a run of any length": Row(coco([runs("o" * 100_000)]), labels, "longer than any picture"),
