@@ -7,12 +7,13 @@ files change on the disk, and limits are the operating system's. It runs in a pr
 import ctypes
 import dataclasses
 import os
+import resource
 import shutil
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -122,6 +123,23 @@ def _let_into_engine(name: str, value: int) -> None:
 
     def faulty(*arguments: Any, **options: Any) -> Backend:  # noqa: ANN401 - as load_backend
         return FaultyBackend(load(*arguments, **options), lambda run, batch: ENGINE[name](run, batch, value))
+
+    ensemble.load_backend = faulty
+
+
+MEMORY = ("address-space",)
+"""The process gets so many MiB beyond what it has when the engine is loaded."""
+
+
+def _let_into_memory(_name: str, value: int) -> None:
+    load = ensemble.load_backend
+
+    def faulty(*arguments: Any, **options: Any) -> Backend:  # noqa: ANN401 - as load_backend
+        backend = load(*arguments, **options)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + value * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        return backend
 
     ensemble.load_backend = faulty
 
@@ -278,7 +296,8 @@ def give_up_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-_LET_IN = [
+_LET_IN: list[tuple[Container[str], Callable[[str, int], None]]] = [
+    (MEMORY, _let_into_memory),
     (ENGINE, _let_into_engine),
     (INPUT, _let_into_inputs),
     (READER, _let_into_readers),
@@ -286,19 +305,23 @@ _LET_IN = [
 ]
 
 
+def let_in(fault: str) -> None:
+    """Let ``NAME`` or ``NAME:VALUE`` into this process; ``none`` is no fault."""
+    name, _, value = fault.partition(":")
+    for table, let_into in _LET_IN:
+        if name in table:
+            let_into(name, int(value or 0))
+            return
+    if name != "none":
+        raise SystemExit(f"no such fault: {name}")
+
+
 def main() -> None:
     """Let the fault in and run the command."""
     from segtool.cli import main as segtool
 
     give_up_privileges()
-    name, _, value = sys.argv[1].partition(":")
-    for table, let_in in _LET_IN:
-        if name in table:
-            let_in(name, int(value or 0))
-            break
-    else:
-        if name != "none":
-            raise SystemExit(f"no such fault: {name}")
+    let_in(sys.argv[1])
     segtool(sys.argv[2:])
 
 

@@ -83,6 +83,7 @@ def _noise(scans: Path, _output: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
 
 
+_ONE = ("--batch", "1")
 _GONE = "was there when the folder was searched"
 _NO_FILE = "is no file any more"
 FAULTS = (
@@ -98,7 +99,7 @@ FAULTS = (
     Fault("reader hangs", "reader-hangs", 1, "--case-timeout", arguments=("--case-timeout", "0.5")),
     Fault("reader raises what nobody foresaw", "reader-bug", 1, r"KeyError: .* at .*\.py:\d+"),
     Fault("memory runs out in a reader", "reader-memory", 1, "more memory than there is"),
-    Fault("engine raises on some slices", "engine-raises", 1, "the network failed .*poisoned", arguments=("--batch", "4")),
+    Fault("engine raises on some slices", "engine-raises", 1, "network failed .*poisoned", arguments=("--batch", "4")),
     Fault("engine answers NaN to some slices", "engine-nan", 1, "NaN", arguments=("--batch", "4")),
     Fault("engine raises on every call", "engine-always-raises", 1, "the network failed", "all"),
     Fault("memory holds no batch", "engine-memory:1024", 0, "1 at a time", "none", arguments=("--batch", "8")),
@@ -114,9 +115,9 @@ FAULTS = (
     Fault("output folder becomes read-only", "output-read-only", 1, "", "rest", has_report=False),
     Fault("output folder becomes a file", "output-becomes-a-file", 1, "", "rest", has_report=False),
     Fault("report cannot be written", "none", 1, "", "none", prepare=_report_is_a_folder, has_report=False),
-    Fault("SIGINT", "engine-slow:100", 130, "interrupted", "rest", ("--batch", "1"), signals=(signal.SIGINT,)),
-    Fault("SIGTERM", "engine-slow:100", 143, "interrupted", "rest", ("--batch", "1"), signals=(signal.SIGTERM,)),
-    Fault("SIGINT twice", "engine-slow:100", 130, "interrupted", "rest", ("--batch", "1"), signals=(signal.SIGINT,) * 2),
+    Fault("SIGINT", "engine-slow:100", 130, "interrupted", "rest", _ONE, signals=(signal.SIGINT,)),
+    Fault("SIGTERM", "engine-slow:100", 143, "interrupted", "rest", _ONE, signals=(signal.SIGTERM,)),
+    Fault("SIGINT twice", "engine-slow:100", 130, "interrupted", "rest", _ONE, signals=(signal.SIGINT,) * 2),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """SIGKILL and ``--continue``, many processes on one output folder, and parts: what is lost, doubled or mixed.
 
-Every run is the command line in a process of its own, with the bundled model, on generated scans of three kinds (PNG,
-NIfTI, DICOM; every third with a reference). Bytes are held against those of one run that nothing interrupted.
+Every run is the command line in a process of its own, with a small network made here, on generated scans of three kinds
+(PNG, NIfTI, DICOM; every third with a reference). Bytes are held against those of one run that nothing interrupted.
 
 * kills: a run is killed at a random moment (uniform over its time; every tenth just as its last case is recorded, so
   that the report is hit too), gone on with ``--continue``, which may be killed as well, until one ends. After every
@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks.common import machine, save, versions
 from segtool.claims import LockFile
 
+_MODEL = "bright.onnx"
 _RUN_FILE = ".segtool-run"
 _GATE, _LAST_SEAT = 2**30, 2**30 + 2 + 1023  # as segtool.shared_run has them
 _PIXELS, _VOLUME = 96, (64, 64, 5)
@@ -42,6 +43,7 @@ def run(scale: float = 1.0) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="segtool-share-") as folder:
         work = Path(folder)
+        write_model(work / _MODEL)
         kills = _kills(work, cases=_scaled(200, scale, 12), kills=_scaled(100, scale, 2))
         sharing = _sharing(work, cases=_scaled(500, scale, 16), processes=_scaled(8, scale * 20, 3))
         parts = _parts(work, cases=_scaled(200, scale, 9), parts=_scaled(4, scale * 100, 3))
@@ -50,6 +52,42 @@ def run(scale: float = 1.0) -> dict[str, Any]:
         "sharing": sharing,
         "parts": parts,
     }
+
+
+def write_model(path: Path, size: int = 128, width: int = 16) -> None:
+    """Two convolutions that pass a slice on, about a millisecond each, and one that labels its bright half."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    from segtool.model_file import write_spec
+    from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, SliceSpec
+
+    draw = np.random.default_rng(3)
+    nodes, weights, before, last = [], [], 1, "image"
+    for number in (1, 2):
+        kernel = draw.normal(0, 0.1, (width, before, 3, 3)).astype(np.float32)
+        kernel[0] = 0
+        kernel[0, 0, 1, 1] = 1
+        weights.append(numpy_helper.from_array(kernel, f"w{number}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        before, last = width, f"r{number}"
+    passing = np.zeros((1, width, 1, 1), np.float32)
+    passing[0, 0] = 1
+    weights += [numpy_helper.from_array(passing, "w3"), numpy_helper.from_array(np.array([-0.5], np.float32), "bias")]
+    nodes.append(helper.make_node("Conv", [last, "w3", "bias"], ["logits"]))
+    shape: list[str | int | None] = ["batch", 1, "h", "w"]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "logits")]
+    graph = helper.make_graph(nodes, "bright", ends[:1], ends[1:], weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    spec = ModelSpec(
+        name="bright",
+        channels=(ChannelSpec(name="t1ce"),),
+        labels=(LabelSpec(name="tumour", value=1),),
+        input=SliceSpec(size=(size, size)),
+        intensity=IntensitySpec(kind="minmax"),
+    )
+    write_spec(path, spec, path)
 
 
 def _scaled(full: int, scale: float, least: int) -> int:
@@ -61,7 +99,6 @@ def _scaled(full: int, scale: float, least: int) -> int:
 
 def write_cases(folder: Path, count: int) -> None:
     """``count`` small cases: of ten seven PNG, two NIfTI and one DICOM; every third has a reference."""
-    import nibabel as nib
     from PIL import Image
 
     from segtool.demo_folder import write_dicom
@@ -82,21 +119,28 @@ def write_cases(folder: Path, count: int) -> None:
         if place.name == "dicom":
             write_dicom(place / name, volume, number)
         else:
-            nib.save(nib.Nifti1Image(volume[0], volume[2]), place / f"{name}.nii.gz")
+            _write_nifti(place / f"{name}.nii.gz", volume[0], volume[2])
         if has_reference:
-            nib.save(nib.Nifti1Image(volume[1], volume[2]), place / f"{name}_seg.nii.gz")
+            _write_nifti(place / f"{name}_seg.nii.gz", volume[1], volume[2])
+
+
+def _write_nifti(path: Path, voxels: Any, affine: Any) -> None:  # noqa: ANN401 - arrays
+    import nibabel as nib
+
+    nib.save(nib.Nifti1Image(voxels, affine), path)  # type: ignore[no-untyped-call]  # no annotations
 
 
 # How it is run and looked at
 
 
 def _start(scans: Path, output: Path, *options: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "segtool", "predict", str(scans), "-o", str(output), "--json", *options]
+    model = scans.with_name(_MODEL)
+    command = [sys.executable, "-m", "segtool", "predict", str(scans), "-m", str(model), "-o", str(output), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # The report goes to a file: a pipe that nobody empties would keep a process waiting.
     told = output.with_name(f"{output.name}-{time.monotonic_ns()}.told")
     with told.open("wb") as out, told.with_suffix(".errors").open("wb") as errors:
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+        process = subprocess.Popen([*command, *options], stdout=out, stderr=errors, env=environment)
     process.told = told  # type: ignore[attr-defined]
     return process
 
@@ -184,6 +228,7 @@ def _kills(work: Path, cases: int, kills: int, seed: int = 7) -> dict[str, Any]:
         _report_of(_start(scans, output, *options))
         counts = _check_complete(output, expected, names)
         killed[-1]["kept_in_the_end"] = counts["skipped"]
+        print(f"{len(killed)} kills survived", file=sys.stderr, flush=True)
         shutil.rmtree(output)
     there = [one["cases_there"] for one in killed]
     return {

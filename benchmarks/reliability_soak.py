@@ -1,7 +1,8 @@
 """Soak: 10,000 slices and 300 volumes in one process, and what that leaves behind.
 
 ``python -m benchmarks.reliability_soak [--scale 0.01]``. Slices are PNG and HDF5, volumes NIfTI and DICOM series; half
-of each goes through one call of ``predict_folder``, half through many, as in a service that lives for weeks. Resident memory is taken after every case; the slope is that of least squares over the second half of each phase,
+of each goes through one call of ``predict_folder``, half through many, as in a service that lives for weeks. Resident
+memory is taken after every case; the slope is that of least squares over the second half of each phase,
 when caches and the allocator's own pools are full. Afterwards open files, threads, temporary files and half-written
 results are counted against those before the first case. Networks are small: what surrounds them is what may leak; one
 phase has the bundled model and a new engine for each call.

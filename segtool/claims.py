@@ -37,7 +37,8 @@ class LockFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        where_known = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | where_known, 0o666)
         self._lock = threading.Lock()
 
     @property
@@ -117,6 +118,10 @@ class LockFile:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file, end)
                 raise
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk."""
+        os.fsync(self._file)
 
     def close(self, *, remove: bool = False) -> None:
         """Give up all locks, and remove the file where asked to: by its only user, or nobody is excluded any more."""

@@ -178,7 +178,7 @@ class EngineCalls:
                 attempt(extent)
             except Stopped:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see the module's docstring
                 first = first or error
                 if not lacks_memory(error):
                     raise first from None

@@ -1,9 +1,10 @@
 """Scores pairs of label maps: read, map values, bring onto one grid, measure."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -12,8 +13,10 @@ import numpy.typing as npt
 
 from segtool.case import LabelMap, Source
 from segtool.errors import CaseError, UnreadableFileError, UsageError
+from segtool.faults import Faults
 from segtool.formats import is_placed, label_reader, read_labels_on
 from segtool.geometry import Geometry
+from segtool.interruption import Interruption
 from segtool.pairing import Pair, Pairing
 from segtool.patients import check_patients
 from segtool.probability_maps import probabilities_beside, read_probabilities
@@ -70,13 +73,20 @@ class EvaluateProgress:
     track: Callable[[Iterator[Any], str, int], Iterator[Any]] = _silent
 
 
-def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: EvaluateProgress | None = None) -> Report:
+def evaluate_pairs(
+    pairing: Pairing,
+    options: EvaluateOptions,
+    progress: EvaluateProgress | None = None,
+    interruption: Interruption | None = None,
+) -> Report:
     """Score all pairs; a pair that cannot be scored becomes a failed row and never stops the others.
 
     Args:
         pairing: As :func:`segtool.pairing.pair_files` gives it.
         options: What to score and how.
         progress: Told of the run as it goes.
+        interruption: What signals may ask for meanwhile: pairs that have not begun are then left out, and the report
+            says so.
 
     Raises:
         UsageError: No structures are given and the files do not hold label maps; a case is without its patient.
@@ -86,13 +96,18 @@ def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: Evaluat
     check_patients(options.patients, [pair.name for pair in pairing.pairs])
     structures = options.structures or _structures_found(pairing.pairs, options, progress)
     cases = []
-    results = _in_threads(lambda pair: _evaluate(pair, structures, options), pairing.pairs)
+    interruption = interruption or Interruption()
+    scoring = _Scoring(pairing.pairs, structures, options)
+    interruption.finish_with(scoring.finish_up)
+    results = _in_threads(scoring.evaluate, pairing.pairs)
     plain = pairing.privacy.plain
     for scored in progress.track(results, "score", len(pairing.pairs)):
         error = scored.error and plain(scored.error)
         result = replace(scored, error=error, notes=tuple(map(plain, scored.notes)))
         cases.append(result)
         progress.on_case(result)
+    interruption.close()
+    left = [pair.name for pair in pairing.pairs[len(cases) :]]
     return Report(
         command="evaluate",
         tool_version=__version__,
@@ -105,19 +120,70 @@ def evaluate_pairs(pairing: Pairing, options: EvaluateOptions, progress: Evaluat
             "strict": options.strict,
             **({"soft": True} if options.soft else {}),
         },
-        notes=pairing.remarks,
+        notes=(
+            *pairing.remarks,
+            *([f"interrupted: not all cases were scored; {len(left)} left: {', '.join(left)}"] if left else []),
+        ),
         patients=options.patients,
     )
 
 
-def _in_threads(work: Callable[[Pair], T], pairs: Sequence[Pair]) -> Iterator[T]:
-    """Results in the order of ``pairs``; reading and measuring mostly release Python's lock."""
-    pool = ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1))
+class _Scoring:
+    """Scores pairs in several threads, until it is told to come to an end."""
+
+    def __init__(self, pairs: Sequence[Pair], structures: Sequence[Structure], options: EvaluateOptions) -> None:
+        self._structures, self._options, self._faults = structures, options, Faults()
+        self._count, self._ending = len(pairs), False
+        self._begun = self._done = 0
+        self._lock = threading.Lock()
+
+    def finish_up(self) -> int:
+        """Begin no more; the number of those in hand. Takes no lock, so that a handler of signals may call it."""
+        self._ending = True
+        return self._begun - self._done
+
+    def evaluate(self, pair: Pair) -> CaseResult | None:
+        """The row of a pair; None for one that is not begun any more."""
+        with self._lock:
+            if self._ending:
+                return None
+            self._begun += 1
+        try:
+            return _evaluate(pair, self._structures, self._options, self._faults)
+        finally:
+            with self._lock:
+                self._done += 1
+
+
+def _in_threads(work: Callable[[Pair], T | None], pairs: Sequence[Pair]) -> Iterator[T]:
+    """Results in the order of ``pairs``, up to the first None; reading and measuring mostly release Python's lock.
+
+    The threads are daemons: one that hangs in a read keeps nobody from ending.
+    """
+    answers: list[Future[T | None]] = [Future() for _ in pairs]
+    todo, lock = iter(list(zip(pairs, answers, strict=True))), threading.Lock()
+    given_up = threading.Event()
+
+    def serve() -> None:
+        while not given_up.is_set():
+            with lock:
+                pair, answer = next(todo, (None, None))
+            if pair is None or answer is None:
+                return
+            try:
+                answer.set_result(work(pair))
+            except BaseException as error:  # noqa: BLE001 - whoever waits for the answer raises it
+                answer.set_exception(error)
+
+    for _ in range(min(_MOST_WORKERS, os.cpu_count() or 1)):
+        threading.Thread(target=serve, name="segtool-pair", daemon=True).start()
     try:
-        yield from pool.map(work, pairs)
+        for answer in answers:
+            if (result := answer.result()) is None:
+                return
+            yield result
     finally:
-        # After an interruption the cases that have not begun are not begun any more.
-        pool.shutdown(wait=True, cancel_futures=True)
+        given_up.set()
 
 
 def _read(source: Source, geometry: Geometry | None = None) -> LabelMap:
@@ -177,8 +243,8 @@ def _structures_found(
         try:
             predicted, reference, _ = _read_both(pair.prediction, pair.reference)
             return _values(_mapped(predicted.labels, options.label_map)), _values(reference.labels)
-        except CaseError:
-            return set(), set()  # reported when the pair is scored
+        except Exception:  # noqa: BLE001 - reported when the pair is scored
+            return set(), set()
 
     seen = list(progress.track(_in_threads(look, pairs), "look", len(pairs)))
     predicted, referenced = (set[int]().union(*(side[i] for side in seen)) for i in (0, 1))
@@ -193,7 +259,7 @@ def _structures_found(
     return tuple(Structure(str(value), (value,), (value,)) for value in values)
 
 
-def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOptions) -> CaseResult:
+def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOptions, faults: Faults) -> CaseResult:
     """Read and score one pair; whatever is wrong with it stands in the result."""
     seconds = {}
     try:
@@ -219,8 +285,9 @@ def _evaluate(pair: Pair, structures: Sequence[Structure], options: EvaluateOpti
             scores, slices, missing = _soft(pair.prediction, reference, scored, options.soft, aligned=not notes)
             notes = (*notes, *missing)
         seconds["score"] = time.perf_counter() - start
-    except CaseError as error:
-        return CaseResult(pair.name, "failed", error=str(error), seconds=seconds)
+    except Exception as error:  # noqa: BLE001 - one bad pair never stops the others; a bug shows its traceback
+        named = faults.error_of(error, pair.name, "scoring")
+        return CaseResult(pair.name, "failed", error=str(named), seconds=seconds)
     return CaseResult(
         pair.name,
         "done",

@@ -154,14 +154,16 @@ def earlier_results(
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 told.append((path, RunIdentity.from_dict(content), content["cases"]))
-            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
                 continue  # not ours, or not whole
     if not told:
         return None
     rows: dict[str, Row] = {}
     for path, known, cases in sorted(told, key=lambda one: _written(one[0])):
         identity.check_same(known, folder, path)
-        for row in cases:
+        for row in cases if isinstance(cases, Sequence) else ():
+            if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
+                continue
             rows[row["name"]] = {key: row[key] for key in _KEPT if key in row}
     return list(rows.values())
 

@@ -90,7 +90,8 @@ def _predict(
     calls = _calls(spec, options)
     starting = _EngineStart(models, spec, options, calls, progress.on_wait)
     run = SharedRun(options.output, identity, part, options.resume)
-    interrupted, write = False, None
+    interrupted = False
+    write: _Writing | None = None
     try:
         for note in run.notes:
             progress.on_wait(f"note    {note}")
@@ -119,7 +120,7 @@ def _predict(
 
         def report() -> Report:
             cases = (*run.lost, *_in_order(found, run))
-            backend = starting.engine and starting.engine.backend
+            backend = None if starting.engine is None else starting.engine.backend
             cut = starting.engine is not None and starting.engine.spec is not spec
             return Report(
                 command="predict",
@@ -129,13 +130,13 @@ def _predict(
                 model=models.name,
                 model_sha256=checksums[0] if len(checksums) == 1 else None,
                 models=tuple((member.name, member.sha256) for member in models.members),
-                device=backend and backend.device,
-                engine=backend and f"{backend.name} {backend.version}",
-                precision=backend and backend.precision,
+                device=None if backend is None else backend.device,
+                engine=None if backend is None else f"{backend.name} {backend.version}",
+                precision=None if backend is None else backend.precision,
                 options=settings,
                 notes=(
                     *models.notes,
-                    *([backend.note] if backend and backend.note else []),
+                    *([] if backend is None or not backend.note else [backend.note]),
                     *([_CUT] if cut else []),
                     *stages.notes,
                     *_notes(found),
@@ -165,6 +166,7 @@ def _predict(
                 write = _Writing(report, options.output / part.report)
     finally:
         run.leave(write, all(source.name in run.results for source in found.cases))
+    assert write is not None
     return write.report
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -137,7 +137,29 @@ class CaseResult:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "CaseResult":
-        """The case of which :meth:`to_plain` gave ``row``; what a newer version may have added is passed over."""
+        """The case of which :meth:`to_plain` gave ``row``; what a newer version may have added is passed over.
+
+        Raises:
+            ValueError: It is no such row.
+        """
+        try:
+            found = cls._of(row)
+            texts = (found.name, *found.notes, *found.warnings, *found.outputs)
+            maybe = (found.output, found.error, found.geometry, found.stamp)
+            numbers = (found.seconds, found.confidence, *found.slice_confidence.values())
+            if (
+                found.status in get_args(Status)
+                and all(isinstance(text, str) for text in texts)
+                and all(isinstance(text, str | None) for text in maybe)
+                and all(isinstance(value, int | float) for one in numbers for value in one.values())
+            ):
+                return found
+        except (TypeError, KeyError, AttributeError) as error:  # anybody may have written into a results folder
+            raise ValueError("not a case of a report") from error
+        raise ValueError("not a case of a report")
+
+    @classmethod
+    def _of(cls, row: Mapping[str, Any]) -> "CaseResult":
         known = {one.name: row[one.name] for one in fields(cls) if one.name in row}
         outputs = tuple(known.get("outputs", ())) or ((known["output"],) if "output" in known else ())
         structured = {
@@ -334,7 +356,7 @@ class Report:
 
 def _from_plain(kind: type[_Numbers], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, _Numbers]:
     """What :func:`_by_name` and :func:`_plain` made a dictionary of: None was an undefined number."""
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]  # both are dataclasses
+    known = {one.name for one in fields(kind)}
     return {
         name: kind(**{key: _exact(value) for key, value in numbers.items() if key in known})
         for name, numbers in parts.items()

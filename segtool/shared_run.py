@@ -54,6 +54,8 @@ class Content:
         """Take in one line; returns the case of which it is the result."""
         try:
             ((kind, value),) = json.loads(line).items()
+            if kind != "run":
+                CaseResult.from_dict(value)  # raises where it is none
             if kind == "run":
                 self._begin(value)
             elif kind == "case":
@@ -63,7 +65,7 @@ class Content:
                 self.lost[f"{value['name']} {value.get('error')}"] = value
             elif kind == "earlier":
                 self.earlier[value["name"]] = value
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             pass  # left half written by a process that was killed
         return None
 
@@ -217,6 +219,7 @@ class SharedRun:
                 self._identity.check_same(whole, self._folder, self._folder / RUN_FILE)
         head = {"continues": resume, "trusts_files": trusts_files}
         self._append([*lines, _line("run", {**self._identity.as_dict(), **head})])
+        self._file.sync()  # what is written from now on is this run's, after a power cut too
         self.refresh()
 
     def _supersede_parts(self) -> None:
@@ -237,9 +240,10 @@ class SharedRun:
             runs = self._content.runs
             for line in whole.splitlines():
                 name = self._content.take(line)
-                if self._content.runs > runs:  # only before anything was done here
+                if self._content.runs > runs:
                     runs = self._content.runs
-                    self.results.clear()
+                    # Before anything was done here, but where no locks keep others from beginning anew.
+                    self.results = {case: result for case, result in self.results.items() if case in self.mine}
                     found.clear()
                 elif name is not None and name not in self.mine:
                     found[name] = CaseResult.from_dict(self._content.results[name])

@@ -91,9 +91,8 @@ class StatisticsSpec(_Frozen):
         channels: In the order of the model's.
         grid: None where training saw pictures.
         mask: None where no case had a reference.
-        exchange: How much nearer, at most, a training case's channels came to the looks of others than to their own
-            by changing places, as a difference of summed distances; negative where none came nearer. None of one
-            channel.
+        exchange: How much nearer a training case's channels come to the looks of others than to their own by changing
+            places, as a difference of summed distances that 99 % stay below; None of one channel.
     """
 
     cases: Annotated[int, Field(ge=1)]

@@ -24,12 +24,14 @@ of memory more than before. Inputs lie in memory (``/dev/shm``).
             return all_of(lambda: form.describe(source), lambda: form.read_image(source))   # each is tried
 
 ``choices`` (``whole(low, high)``, ``one(options)``, ``content(most)``) is hypothesis or a seeded generator, so use no
-other randomness. Ready-made changes lie in :mod:`benchmarks.fuzz.mutations`: ``set_field`` (a number in a header becomes
-0, -1, the largest, NaN, off by one ...), ``shuffle`` (chunks dropped, doubled, swapped, cut short) and ``havoc``.
-``self.limits`` are small :class:`~segtool.limits.Limits`, so that an input that takes much memory is one that got past
-them. Where one input is several files, override ``place(folder, data) -> Path``; the folder is new for each process
-and its files stay between inputs. A ``MemoryError`` behind an error, though caught, is a finding too: memory was asked
-for before the claim was checked.
+other randomness. Ready-made changes lie in :mod:`benchmarks.fuzz.mutations`: ``set_field`` (a number in a header
+becomes 0, -1, the largest, NaN, off by one ...), ``shuffle`` (chunks dropped, doubled, swapped, cut short) and
+``havoc``. ``self.limits`` are small :class:`~segtool.limits.Limits`, so that an input that takes much memory is one
+that got past them. Where one input is several files, override ``place(folder, data) -> Path``; the folder is new for
+each process and its files stay between inputs. A ``MemoryError`` behind an error, though caught, is a finding too:
+memory was asked for before the claim was checked.
+
+Figures of runs elsewhere are put together by ``python -m benchmarks.fuzz --merge FILE.json...``.
 """
 
 from typing import Any

@@ -60,6 +60,11 @@ class Nifti(Target):
     """Uncompressed NIfTI-1 and -2: volumes, pictures, packs, with scaling and extensions."""
 
     suffix = ".nii"
+    fixed = (
+        "an extension that claims 2 GB was given memory: extensions are not read any more",
+        "voxels that begin inside a byte were read from the byte before: refused",
+        "voxels that a short file cannot hold were given memory: claims are held against its size first",
+    )
     instrument: ClassVar[tuple[str, ...]] = (
         "segtool.formats", "segtool.geometry", "nibabel.nifti1", "nibabel.wrapstruct", "nibabel.arrayproxy",
     )  # fmt: skip
@@ -99,6 +104,7 @@ class NiftiGz(Nifti):
     """The same, packed: the header and the stream change, and the stream says more or less than the header."""
 
     suffix = ".nii.gz"
+    fixed = ("a header that claims more than deflate can pack into the file was given memory: refused before",)
 
     def seeds(self) -> list[bytes]:
         """As of :class:`Nifti`, packed by two libraries."""

@@ -94,6 +94,7 @@ class Tiff(_Pictures):
     """8 and 16 bit, float, LZW, deflate, PackBits, one page and several."""
 
     suffix = ".tif"
+    fixed = ("a strip that claims gigabytes was given memory: held against the size of the file first",)
     instrument = (*_Pictures.instrument, "PIL.TiffImagePlugin")
 
     def seeds(self) -> list[bytes]:
@@ -122,6 +123,10 @@ class Masks(_Pictures):
     """Masks: palettes, colours, 1 bit, and those compressed with losses, in every kind of picture."""
 
     suffix = ".png"
+    fixed = (
+        "a header of BMP or WebP that claims 200 megapixels took 640 MB: held against the limit first",
+        "Pillow was let try forty kinds of files, one of which starts a program: six kinds now",
+    )
     instrument = (*_Pictures.instrument, "PIL.PngImagePlugin", "PIL.BmpImagePlugin", "PIL.WebPImagePlugin")
 
     def seeds(self) -> list[bytes]:
@@ -151,7 +156,7 @@ class Masks(_Pictures):
             return _damage_jpeg(data, choices)
         if data[:2] in (b"II", b"MM"):
             return _damage_tiff(data, choices)
-        fields = {b"BM": [(2, "<I"), (10, "<I"), (14, "<I"), (18, "<i"), (22, "<i"), (28, "<H"), (30, "<I"), (46, "<I")],
+        fields = {b"BM": [(2, "<I"), (10, "<I"), (14, "<I"), (18, "<i"), (22, "<i"), (28, "<H"), (30, "<I")],
                   b"RI": [(4, "<I"), (16, "<I"), (20, "<H"), (22, "<H"), (26, "<H"), (28, "<H")],
                   b"GI": [(6, "<H"), (8, "<H"), (10, "<B")]}.get(data[:2])  # fmt: skip
         return None if fields is None else set_field(data, Field(*choices.one(fields)), choices)
@@ -195,7 +200,9 @@ def _damage_png(data: bytes, choices: Choices) -> bytes | None:
     match choices.whole(0, 6):
         case 0 | 1:
             kind, content = chunks[0]
-            field = Field(*choices.one([(0, ">I"), (4, ">I"), (8, ">B"), (9, ">B"), (10, ">B"), (11, ">B"), (12, ">B")]))
+            field = Field(
+                *choices.one([(0, ">I"), (4, ">I"), (8, ">B"), (9, ">B"), (10, ">B"), (11, ">B"), (12, ">B")])
+            )
             chunks[0] = kind, set_field(content, field, choices) or content
         case 2:
             raw = [_png_chunk(*chunk) for chunk in chunks]
@@ -217,8 +224,8 @@ def _damage_png(data: bytes, choices: Choices) -> bytes | None:
     return _SIGNATURE + b"".join(_png_chunk(*chunk) for chunk in chunks)
 
 
-_PNG_KINDS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"pHYs", b"gAMA", b"cHRM",
-              b"acTL", b"fcTL", b"fdAT", b"eXIf", b"sRGB", b"cICP")  # fmt: skip
+_PNG_KINDS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"pHYs", b"gAMA",
+              b"cHRM", b"acTL", b"fcTL", b"fdAT", b"eXIf", b"sRGB", b"cICP")  # fmt: skip
 _PNG_BOMBS = ((b"zTXt", b"Comment\0\0"), (b"iCCP", b"icc\0\0"), (b"iTXt", b"Title\0\1\0\0\0"), (b"IDAT", b""))
 
 
@@ -264,7 +271,9 @@ def _damage_jpeg(data: bytes, choices: Choices) -> bytes | None:
     place = choices.whole(1, len(parts) - 1)
     part = parts[place]
     is_frame = len(part) > 1 and part[1] in range(0xC0, 0xD0)
-    fields = [(5, ">H"), (7, ">H"), (4, ">B"), (9, ">B"), (10, ">B"), (11, ">B")] if is_frame else [(4, ">B"), (5, ">B")]
+    fields = (
+        [(5, ">H"), (7, ">H"), (4, ">B"), (9, ">B"), (10, ">B"), (11, ">B")] if is_frame else [(4, ">B"), (5, ">B")]
+    )
     fields += [(1, ">B"), (2, ">H")]
     parts[place] = set_field(part, Field(*choices.one(fields)), choices) or havoc(part, choices)
     return b"".join(parts)
@@ -284,8 +293,8 @@ def _jpeg_segments(data: bytes) -> list[bytes]:
 
 # TIFF
 
-_TIFF_TAGS = (254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 297, 317, 320, 322, 323, 324, 325, 330, 338, 339,
-              347, 532, 34675, 34665, 700, 33723)  # fmt: skip
+_TIFF_TAGS = (254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 297, 317, 320, 322, 323, 324, 325, 330, 338,
+              339, 347, 532, 34675, 34665, 700, 33723)  # fmt: skip
 
 
 def _damage_tiff(data: bytes, choices: Choices) -> bytes | None:

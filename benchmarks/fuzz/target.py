@@ -12,7 +12,9 @@ from benchmarks.fuzz.mutations import havoc
 from segtool.errors import SegtoolError
 from segtool.limits import Limits
 
-LIMITS = Limits(voxels=2**22, unpacked_bytes=2**26, files=1000, pages=100, labels=1000, drawn_pixels=2**20, text_bytes=2**20)
+LIMITS = Limits(
+    voxels=2**22, unpacked_bytes=2**26, files=1000, pages=100, labels=1000, drawn_pixels=2**20, text_bytes=2**20
+)
 """Small, so that what takes much memory has got past them."""
 
 _STEPS = (1, 1, 1, 2, 3, 4)

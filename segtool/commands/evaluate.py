@@ -1,7 +1,7 @@
 """``segtool evaluate``: label maps made by anyone, compared with references."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,8 @@ from segtool.errors import UsageError, printable
 from segtool.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segtool.evaluation import EvaluateOptions
     from segtool.report import CaseResult, Report, Structure
     from segtool.spec import ModelSpec
@@ -145,14 +147,17 @@ def run_evaluate(
 ) -> "Report":
     """Evaluate and show it: progress on stderr where it is a terminal, results on stdout.
 
+    The first SIGINT or SIGTERM lets the pairs in hand be scored; a second one stops at once.
+
     Raises:
         UsageError: Nothing to compare.
         OutputError: The report cannot be written.
+        Exit: Interrupted, after everything that is there has been shown.
     """
     from rich.console import Console
 
-    from segtool.commands.show import case_notes
     from segtool.evaluation import EvaluateProgress, evaluate_pairs
+    from segtool.interruption import Interrupted, Interruption, signals_to
     from segtool.output_folder import check_writable
     from segtool.pairing import pair_files
 
@@ -176,13 +181,29 @@ def run_evaluate(
     say(f"pairs   {pairs} of {len(pairing.pairs)} references")
     for remark in pairing.remarks:
         say(f"note    {remark}")
-    report = evaluate_pairs(pairing, options, EvaluateProgress(on_case, _track))
-    if output is not None:
-        report.write_json(output / "report.json")
-        report.write_csv(output / "report.csv")
+    interruption = Interruption()
+    try:
+        with signals_to(interruption):
+            report = evaluate_pairs(pairing, options, EvaluateProgress(on_case, _track), interruption)
+            if output is not None:
+                report.write_json(output / "report.json")
+                report.write_csv(output / "report.csv")
+    except Interrupted as stop:
+        raise typer.Exit(stop.exit_code) from None
     if as_json:
         typer.echo(report.to_json())
-        return report
+    else:
+        _show(report, failed, say, out, output)
+    if interruption.exit_code is not None:
+        raise typer.Exit(interruption.exit_code)
+    return report
+
+
+def _show(
+    report: "Report", failed: "Sequence[CaseResult]", say: Callable[[str], None], out: "Console", output: Path | None
+) -> None:
+    from segtool.commands.show import case_notes
+
     if len(failed) > _FAILURES_SHOWN:
         say(f"failed  and {len(failed) - _FAILURES_SHOWN} more; the report has them all (--output, --json)")
     for note in case_notes(report):
@@ -191,7 +212,6 @@ def run_evaluate(
     counts = report.counts
     where = "" if output is None else f"   {output / 'report.json'}"
     say(f"done    {counts['done']} of {counts['cases']} in {report.elapsed_s:.1f} s{where}")
-    return report
 
 
 def _track(results: Iterator[Any], what: str, total: int) -> Iterator[Any]:

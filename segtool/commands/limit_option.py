@@ -1,7 +1,6 @@
 """The option ``--limit NAME=VALUE`` of several commands."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from segtool.errors import UsageError
 from segtool.limits import DEFAULT_LIMITS, Limits

@@ -106,9 +106,9 @@ class CocoFormat:
             try:
                 mask = _mask(annotation, picture.shape)
             except (ValueError, TypeError, OverflowError) as error:
+                which = f"annotation {_short(annotation.get('id'))} of {_short(picture.name)}"
                 raise UnreadableFileError(
-                    f"{source.path}: annotation {_short(annotation.get('id'))} of {_short(picture.name)} cannot be drawn "
-                    f"({error})",
+                    f"{source.path}: {which} cannot be drawn ({error})",
                     "Mend it, or export the annotations again.",
                 ) from error
             labels[mask] = content.values[annotation["category_id"]]
@@ -202,7 +202,9 @@ def _checked(raw: Any, name: str) -> Annotations:  # noqa: ANN401 - whatever JSO
     by_picture: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows["images"]:
         if row["id"] in by_picture:
-            raise ValueError(f"two pictures have the id {_short(row['id'])}, the second of them is {_short(row['file_name'])}")
+            raise ValueError(
+                f"two pictures have the id {_short(row['id'])}, the second of them is {_short(row['file_name'])}"
+            )
         by_picture[row["id"]] = []
     lost = [row for row in rows["annotations"] if row["image_id"] not in by_picture]
     for row in rows["annotations"]:

@@ -9,7 +9,6 @@ import h5py
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError
-from segtool.formats.hdf5_guard import is_elsewhere
 from segtool.formats.hdf5_slice import StackSlice, parse_slice_name
 from segtool.formats.hdf5_texts import channel_texts
 from segtool.formats.hdf5_walk import contained
@@ -100,10 +99,9 @@ class _Found(dict[str, h5py.Dataset]):
         held = contained(file, source.path, source.limits)
         # The references of MATLAB's cell arrays are not meant for readers.
         own = [(name, dataset) for name, dataset in held.datasets.items() if not name.startswith("#")]
-        elsewhere = [name for name, dataset in own if is_elsewhere(dataset)]
-        pictures = [(name, dataset) for name, dataset in own if name not in elsewhere and _is_picture(dataset)]
+        pictures = [(name, dataset) for name, dataset in own if _is_picture(dataset)]
         super().__init__(sorted(pictures, key=lambda entry: (entry[0].count("/"), entry[0])))
-        self.elsewhere, self.links = elsewhere, held.outside
+        self.elsewhere, self.links = held.elsewhere, held.links
 
 
 def _some(names: Iterable[str], none: str) -> str:

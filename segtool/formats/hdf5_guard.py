@@ -56,12 +56,6 @@ class Storage:
     is_plain_type: bool
 
 
-def is_elsewhere(dataset: h5py.Dataset) -> bool:
-    """True where the values lie in other files. Asking such a dataset for its shape alone would open them."""
-    properties = dataset.id.get_create_plist()
-    return properties.get_layout() == h5d.VIRTUAL or properties.get_external_count() > 0
-
-
 def check_dataset(dataset: h5py.Dataset, shape: tuple[int, ...], path: Path, limits: Limits) -> Storage | None:
     """Refuse what cannot be read in the memory and the time that the file's own bytes earn.
 
@@ -163,13 +157,21 @@ def _check_filters(filters: Sequence[Filter], items: int, dtype: np.dtype[Any], 
             h5z.FILTER_SHUFFLE: not values or values[0] == dtype.itemsize,
             h5z.FILTER_SCALEOFFSET: len(values) == 20 and values[2] == items and values[4] == dtype.itemsize,
             h5z.FILTER_LZF: len(values) < 3 or values[2] <= max(4 * items * dtype.itemsize, SPARE_BYTES),
-            h5z.FILTER_SZIP: len(values) == 4 and values[1] <= 32 and 0 < values[3] <= 8 * dtype.itemsize,
+            h5z.FILTER_SZIP: _is_sound_szip(values, dtype),
         }
         if not is_sound.get(number, True):
             raise UnreadableFileError(f"{where}: its filter {_NAMES[number]} has parameters of other data", _REPACK)
     if len({number for number, _ in filters}) < len(filters) or sum(n in PACKERS for n, _ in filters) > 1:
         names = ", ".join(_NAMES[number] for number, _ in filters)
         raise UnreadableFileError(f"{where} is packed twice ({names})", _REPACK)
+
+
+def _is_sound_szip(values: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Mask, pixels of a block, bits of a pixel, pixels of a line, in the ranges that the standard gives them."""
+    if len(values) != 4:
+        return False
+    _, block, bits, line = values
+    return 2 <= block <= 32 and block % 2 == 0 and 0 < bits <= 8 * dtype.itemsize and 0 < line <= 4096
 
 
 def _places(

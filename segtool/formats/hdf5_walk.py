@@ -12,6 +12,7 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5pl
 
 from segtool.errors import UnreadableFileError
+from segtool.formats.hdf5_headers import Headers
 from segtool.limits import Limits
 
 DEEPEST = 64
@@ -20,10 +21,17 @@ DEEPEST = 64
 
 @dataclass
 class Contained:
-    """Datasets by path, in the order of their paths, and links that lead to other files."""
+    """What was found, in the order of the paths.
+
+    Args:
+        datasets: By path; all of them hold their values themselves.
+        elsewhere: Paths of datasets whose values lie in other files; they were not opened.
+        links: Of links to other files.
+    """
 
     datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
-    outside: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
 def refuse_plugins() -> None:
@@ -39,9 +47,14 @@ def contained(file: h5py.File, path: Path, limits: Limits) -> Contained:
         UnreadableFileError: Groups nest too deep, or there are more objects than ``limits`` allow.
     """
     found = Contained()
-    met = {h5o.get_info(file.id).addr}
-    count = 0
-    pending = [_children(file.id, "", found, path, limits)]
+    with Headers(path, file) as headers:
+        _fill(found, file.id, path, limits, headers)
+    return found
+
+
+def _fill(found: Contained, root: h5g.GroupID, path: Path, limits: Limits, headers: Headers) -> None:
+    met = {h5o.get_info(root).addr}
+    pending = [_children(root, "", found, path, limits)]
     while pending:
         entry = next(pending[-1], None)
         if entry is None:
@@ -51,8 +64,10 @@ def contained(file: h5py.File, path: Path, limits: Limits) -> Contained:
         if address in met:
             continue
         met.add(address)
-        count += 1
-        limits.check("objects", count, str(path), f"more than {limits.objects} groups and datasets")
+        limits.check("objects", len(met), str(path), f"more than {limits.objects} groups and datasets")
+        if headers.is_elsewhere(address):
+            found.elsewhere.append(whole)
+            continue
         item = h5o.open(group, name)
         if isinstance(item, h5d.DatasetID):
             found.datasets[whole] = h5py.Dataset(item)
@@ -62,7 +77,6 @@ def contained(file: h5py.File, path: Path, limits: Limits) -> Contained:
                     f"{path}: groups nest deeper than {DEEPEST}", "Copy the image into a file of its own."
                 )
             pending.append(_children(item, f"{whole}/", found, path, limits))
-    return found
 
 
 def _children(
@@ -82,4 +96,4 @@ def _children(
         if kind == h5l.TYPE_HARD:
             yield group, name, whole, address
         elif kind == h5l.TYPE_EXTERNAL:
-            found.outside.append(whole)
+            found.links.append(whole)

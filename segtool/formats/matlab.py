@@ -1,6 +1,7 @@
 """MATLAB v7.3 files, which are HDF5 with rows and columns swapped and a header in front."""
 
 import contextlib
+import struct
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,11 @@ from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import NpzProbabilities
 from segtool.formats.hdf5 import Hdf5Format, write_mask
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_VERSIONS = {b"\x00\x01IM", b"\x01\x00MI"}
+"""Bytes 124 to 127 of versions 5 to 7, in either order of bytes."""
+_TYPES_OF_4 = 4053
 
 USER_BLOCK_BYTES = 512
 """MATLAB keeps its own header before the HDF5 signature."""
@@ -50,8 +56,8 @@ class MatlabFormat(NpzProbabilities, Hdf5Format):
         head = b""
         # What cannot even be opened is reported as such, by the error at hand.
         with contextlib.suppress(OSError), path.open("rb") as file:
-            head = file.read(10)
-        if head == b"MATLAB 5.0":
+            head = file.read(USER_BLOCK_BYTES + len(_HDF5))
+        if _is_older(head):
             return UnreadableFileError(
                 f"{path}: a MATLAB file of an older version, wanted 7.3",
                 "Save it again in MATLAB with save(file, 'cjdata', '-v7.3').",
@@ -60,3 +66,16 @@ class MatlabFormat(NpzProbabilities, Hdf5Format):
             f"{path}: cannot be read as a MATLAB file of version 7.3 ({error})",
             "It is truncated, corrupt or of another kind: copy it again or save it with '-v7.3'.",
         )
+
+
+def _is_older(head: bytes) -> bool:
+    """True for files of MATLAB 5 to 7, which say so, and of MATLAB 4, which begin with the type of an array."""
+    if head.startswith(_HDF5) or head[USER_BLOCK_BYTES:] == _HDF5:
+        return False
+    if head.startswith(b"MATLAB 5.0") or head[124:128] in _VERSIONS:
+        return True
+    numbers = [struct.unpack_from(f"{order}5i", head) for order in "<>"] if len(head) >= 20 else []
+    return any(
+        0 <= kind < _TYPES_OF_4 and kind % 10 < 3 and rows > 0 and columns > 0 and imaginary in (0, 1) and 0 < name < 64
+        for kind, rows, columns, imaginary, name in numbers
+    )

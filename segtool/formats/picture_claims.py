@@ -14,7 +14,7 @@ KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _DEFLATED_AT_MOST = 1032
 """Bytes out of each byte of deflate: 258 out of two bits (RFC 1951, section 3.2.5)."""
 _JPEG_AT_MOST = 2048
-"""Pixels of each byte of JPEG: a block of 64 costs at least one bit in a scan, and four times fewer are kept of colours."""
+"""Pixels of each byte of JPEG: a block of 64 costs at least one bit, and colours have four times fewer blocks."""
 _SMALL = 2**24
 """Pixels that cost nothing worth a refusal."""
 _STRIP_BYTES, _TILE_BYTES, _TILE_WIDTH, _TILE_LENGTH = 279, 325, 322, 323
@@ -89,7 +89,8 @@ def _check_size(picture: Pillow.Image, source: Source) -> None:
 def _bits(picture: Pillow.Image) -> int:
     """Of a pixel of a PNG, at least."""
     # Pillow names what is stored such as L, P;4, RGB or LA;16B.
-    stored = re.fullmatch(r"([1A-Z]+)(?:;(\d+)B?)?", str(picture.tile[0].args)) if getattr(picture, "tile", ()) else None
+    names = [str(tile.args) for tile in getattr(picture, "tile", ())]
+    stored = re.fullmatch(r"([1A-Z]+)(?:;(\d+)B?)?", names[0]) if names else None
     if stored is None or stored[1] == "1":
         return 1
     return len(stored[1]) * int(stored[2] or 8)
@@ -103,10 +104,11 @@ def _check_pieces(picture: Pillow.Image, number: int, size: int, source: Source)
     """
     tags = getattr(picture, "tag_v2", {})
     lengths = [length for tag in (_STRIP_BYTES, _TILE_BYTES) for length in _numbers(tags.get(tag, ()))]
+    sides = [side for tag in (_TILE_WIDTH, _TILE_LENGTH) for side in _numbers(tags.get(tag, ()))]
     if max(lengths, default=0) > size:
         found = f"a piece of {max(lengths)} bytes, longer than the file"
-    elif max(side := [*_numbers(tags.get(_TILE_WIDTH, ())), *_numbers(tags.get(_TILE_LENGTH, ()))], default=0) > _TILE_SIDE:
-        found = f"a tile of {'x'.join(map(str, side))} pixels"
+    elif max(sides, default=0) > _TILE_SIDE:
+        found = f"a tile of {'x'.join(map(str, sides))} pixels"
     else:
         return
     raise UnreadableFileError(

@@ -32,7 +32,9 @@ class Quality:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec, self._statistics = spec, spec.statistics
-        self._known = [Known.of(one) for one in spec.statistics.channels] if spec.statistics else []
+        self._known = (
+            [Known.of(one, spec.statistics.cases) for one in spec.statistics.channels] if spec.statistics else []
+        )
 
     def of_scan(self, case: Case) -> Seen:
         """Look at a case as loaded for the model."""

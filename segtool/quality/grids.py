@@ -35,34 +35,34 @@ def grid_warnings(geometry: Geometry, statistics: GridStatistics | None, plane: 
         ("finest", "middle", "widest"), sorted(spacing), statistics.spacing_mm, strict=True
     ):
         if not low / _BEYOND_TRAINING <= mm <= high * _BEYOND_TRAINING:
-            yield f"grid: {which} spacing {mm:.3g} mm, training had {_between(low, high)} mm: {_REMEDY}"
+            yield f"grid: {which} spacing unlike training ({mm:.3g} mm, training {_between(low, high)} mm): {_REMEDY}"
     if statistics.planes and plane is not None and plane not in statistics.planes:
-        yield f"grid: {plane} slices, training had {', '.join(statistics.planes)}: choose a model trained on such"
+        yield f"grid: {plane} slices (training had {', '.join(statistics.planes)}): choose a model trained on such"
 
 
 def _implausible(geometry: Geometry, spacing: tuple[float, ...], extent: list[float]) -> Iterator[str]:
     shape = "x".join(map(str, geometry.shape))
     voxel = " x ".join(f"{mm:.3g}" for mm in spacing)
     if min(spacing) < _FINEST_MM or max(spacing) > _COARSEST_MM:
-        yield f"voxels of {voxel} mm (a head's have {_FINEST_MM:g} to {_COARSEST_MM:g} mm)"
+        yield f"voxels of no head ({voxel} mm, a head's have {_FINEST_MM:g} to {_COARSEST_MM:g} mm)"
         return
     if max(spacing) > _MOST_ANISOTROPIC * min(spacing):
-        yield f"voxels of {voxel} mm (their sides differ more than {_MOST_ANISOTROPIC:g} times)"
+        yield f"voxels of no head ({voxel} mm, sides that differ more than {_MOST_ANISOTROPIC:g} times)"
         return
     few = min(range(3), key=lambda axis: geometry.shape[axis])
     others = [axis for axis in range(3) if axis != few]
     if geometry.shape[few] * _FLAT <= min(geometry.shape[axis] for axis in others):
         # So few slices of a head lie further apart than their pixels do.
         if max(spacing) <= min(spacing) * _EQUAL:
-            yield f"{shape} voxels of {voxel} mm: the slices' distance is missing, or not that of a head"
+            yield f"the slices' distance is missing (or a thin slab: {shape} voxels of {voxel} mm)"
             return
         if spacing[few] < min(spacing[axis] for axis in others) / _EQUAL:
-            yield f"{shape} voxels of {voxel} mm: axes and spacings look permuted"
+            yield f"axes and spacings look permuted ({shape} voxels of {voxel} mm)"
             return
     across = sorted(extent)
     if across[1] < _NARROWEST_MM or across[2] > _WIDEST_MM:
         found = " x ".join(f"{mm:.0f}" for mm in extent)
-        yield f"a field of {found} mm (a head's has {_NARROWEST_MM:g} to {_WIDEST_MM:g} mm)"
+        yield f"a field of no head ({found} mm, wanted {_NARROWEST_MM:g} to {_WIDEST_MM:g} mm)"
 
 
 def _between(low: float, high: float) -> str:

@@ -1,5 +1,6 @@
 """Whether a channel's intensities can be those of an MRI, of the training, and of that channel."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,11 +18,7 @@ _AIR_SHARE = 0.05
 _NOISE_GRAIN = 0.35
 _FEW_LEVELS = 8
 _MORE_THAN_BYTES = 1000
-_MARGIN = 1.05
-"""By which a case may pass what 99 % of the training cases stay below: other patients are a little further."""
-_MARGIN_OF_SEVERAL = 1.25
-"""Of volumes where training saw single pictures: those were chosen to show something, a volume's were not."""
-_LEAST_GAIN = 0.5
+_LEAST_GAIN = 0.05
 _WHAT, _KIND = ("intensities", "pictures"), ("histogram distance", "distance")
 _INSPECT = "check the sequence with `segtool inspect`"
 
@@ -32,11 +29,12 @@ class Known:
 
     statistics: ChannelStatistics
     reference: Reference
+    cases: int
 
     @classmethod
-    def of(cls, statistics: ChannelStatistics) -> "Known":
-        """As a spec has it."""
-        return cls(statistics, Reference.of(statistics))
+    def of(cls, statistics: ChannelStatistics, cases: int) -> "Known":
+        """As a spec has it that was learnt from so many cases."""
+        return cls(statistics, Reference.of(statistics), cases)
 
 
 def channel_warning(name: str, look: Look | None, known: Known | None, stored: "np.dtype[Any]") -> str | None:
@@ -44,24 +42,24 @@ def channel_warning(name: str, look: Look | None, known: Known | None, stored: "
     if look is None:
         return f"{name}: nothing to be seen (blank, or all of one value): give the scan, or leave it out"
     if look.levels <= _FEW_LEVELS:
-        return f"{name}: {look.levels} different values (a scan has hundreds): a mask or drawing perhaps, give the scan"
+        return f"{name}: a mask or drawing perhaps ({look.levels} different values, a scan has hundreds): give the scan"
     if look.air > _AIR_SHARE:
-        return f"{name}: {look.air:.0%} of the values are below -500, as air in CT: the model is for MRI"
+        return f"{name}: CT perhaps ({look.air:.0%} of the values are below -500, as air is): the model is for MRI"
     if look.grain > _NOISE_GRAIN:
-        return f"{name}: neighbouring pixels are unrelated (grain {look.grain:.2g}): noise or a wrongly read file"
+        return f"{name}: noise (neighbours differ by {look.grain:.2f}, wanted below {_NOISE_GRAIN}): check the file"
     if look.border > _BRIGHT_BORDER:
-        return f"{name}: the background is brighter than the head: inverted grey values perhaps (MONOCHROME1)"
+        return f"{name}: the background is as bright as the head (MONOCHROME1 perhaps): invert the grey values"
     return None if known is None else _unlike(name, look, known, stored)
 
 
 def _unlike(name: str, look: Look, known: Known, stored: "np.dtype[Any]") -> str | None:
     statistics, reference = known.statistics, known.reference
-    limits, margin = (statistics.histogram_distance, statistics.distance), _MARGIN
+    limits, learnt_from = (statistics.histogram_distance, statistics.distance), known.cases
     if look.pictures == PICTURES and statistics.several is not None:
-        limits, margin = statistics.several, _MARGIN_OF_SEVERAL
+        limits, learnt_from = statistics.several, known.cases // PICTURES
     found = reference.histogram_distance(look.histogram), reference.distance(look.features)
     for what, kind, distance, (usual, _, rare) in zip(_WHAT, _KIND, found, limits, strict=True):
-        if distance > margin * rare:
+        if distance > _margin(learnt_from) * rare:
             return (
                 f"{name}: {what} unlike those of the training ({kind} {distance:.2f}, training {usual:.2f}, "
                 f"rarely above {rare:.2f}): {_INSPECT}"
@@ -70,6 +68,14 @@ def _unlike(name: str, look: Look, known: Known, stored: "np.dtype[Any]") -> str
     if stored == np.uint8 and high > _MORE_THAN_BYTES:
         return f"{name}: stored in 8 bits (training had values up to {high:.4g}): give the scan, not a screenshot of it"
     return None
+
+
+def _margin(cases: int) -> float:
+    """By which a case may pass what 99 % of so many training cases stay below.
+
+    Other patients are a little further away, and the fewer cases there were, the less is known of the last hundredth.
+    """
+    return 1.05 + 2 / math.sqrt(max(1, cases))
 
 
 def exchange_warnings(

@@ -92,7 +92,7 @@ class StatisticsLearner:
             channels=channels,
             grid=self._grid(),
             mask=self._mask(),
-            exchange=_rounded(float(np.quantile(gains, _RARE))) if gains else None,
+            exchange=_rounded(float(np.quantile(gains, _QUANTILES[-1]))) if gains else None,
         )
 
     def _grid(self) -> GridStatistics | None:

@@ -76,11 +76,9 @@ def mask_facts(case: Case, labels: AnyArray, cut: float | None) -> MaskFacts:
 def mask_warnings(facts: MaskFacts, statistics: MaskStatistics | None) -> Iterator[str]:
     """One line for each way in which the mask cannot be one."""
     if statistics is not None and statistics.empty < _HARDLY_EMPTY and facts.empty_pictures:
-        some = f" in {facts.empty_pictures} of {facts.pictures} pictures" if facts.pictures > 1 else ""
-        yield (
-            f"mask: empty{some} (so were {statistics.empty:.2g} of {statistics.cases} training references): "
-            "check that the scan shows the whole structure"
-        )
+        some = f"in {facts.empty_pictures} of {facts.pictures} pictures, as " if facts.pictures > 1 else "as "
+        references = f"{statistics.empty:.0%} of {statistics.cases} training references"
+        yield f"mask: empty ({some}{references} were): check that the scan shows what the model looks for"
     if facts.is_empty:
         return
     limit = _FILLS_HEAD
@@ -93,7 +91,7 @@ def mask_warnings(facts: MaskFacts, statistics: MaskStatistics | None) -> Iterat
     if facts.outside > allowed:
         yield f"mask: lies outside of the head ({facts.outside:.0%} of it): check the scan with `segtool inspect`"
     if facts.pieces:
-        yield f"mask: in {facts.pieces} pieces (wanted fewer than {_PIECES}): noise perhaps, check the scan"
+        yield f"mask: in hundreds of pieces ({facts.pieces}, wanted fewer than {_PIECES}): check the scan"
 
 
 def _filled(head: Mask) -> Mask:

@@ -86,7 +86,7 @@ class _Zip:
                 raise _RefusedError("is encrypted", "Unpack it with its password and give the folder.")
             if one.compress_type not in _BOUNDED:
                 raise _RefusedError("is packed in a way of which nobody knows how far it unpacks", _UNPACK_IT)
-            if not one.is_dir():
+            if not one.filename or not one.is_dir():
                 kind = stat.S_IFMT(one.external_attr >> 16)
                 yield _Member(_posix(one.filename), one.file_size, kind in (0, stat.S_IFREG))
 

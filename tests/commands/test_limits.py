@@ -35,7 +35,7 @@ def test_limits_are_read_from_words() -> None:
 
 @pytest.mark.parametrize("text", ["voxels", "voxels=", "voxels=-1", "voxels=1e9", "voxels=0", "voxels=٣", "pixels=3"])
 def test_a_limit_that_is_none_is_one_line(text: str) -> None:
-    with pytest.raises(UsageError, match="For instance: --limit voxels=|The limits are voxels, "):
+    with pytest.raises(UsageError, match=r"For instance: --limit voxels=|The limits are voxels, "):
         limits_of([text])
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from corpus import Row
 from PIL import Image as Pillow
 
+from corpus import Row
 from segtool.case import Source
-from segtool.errors import LimitError, UnreadableFileError
+from segtool.errors import LimitError
 from segtool.formats import label_reader
 from segtool.formats.coco import NotCocoError
 from segtool.limits import DEFAULT_LIMITS, Limits
@@ -107,9 +107,9 @@ TIFF = {
     "a strip longer than the file": Row(picture(tiff({279: (4, 1, 2**31)})), both, "a piece of 2147483648 bytes"),
     "a strip beyond the file": Row(picture(tiff({273: (4, 1, 2**31)})), both, AGAIN),
     "a tile larger than any picture": Row(
-        picture(tiff({322: (4, 1, 2**30), 323: (4, 1, 2**30), 324: (4, 1, 8), 325: (4, 1, 64)})), both, "a tile of 10737"
+        picture(tiff({322: (4, 1, 2**30), 323: (4, 1, 2**30), 324: (4, 1, 8), 325: (4, 1, 64)})), both, "a tile of 107"
     ),
-    "more rows than 16 bits": Row(picture(tiff({257: (4, 1, 2**31)})), both, "smaller pictures|--limit voxels", LimitError),
+    "more rows than 16 bits": Row(picture(tiff({257: (4, 1, 2**31)})), both, "smaller pictures", LimitError),
     "no pixels": Row(picture(tiff({256: (3, 1, 0)})), both, AGAIN),
     "samples that are no count": Row(picture(tiff({277: (3, 1, 65535)})), both, AGAIN),
 }  # fmt: skip
@@ -245,10 +245,10 @@ NIFTI = {
 # COCO
 
 
-def coco(annotations: list[dict[str, Any]], limits: Limits = DEFAULT_LIMITS, **picture: Any) -> Callable[[Path], Source]:
+def coco(rows: list[dict[str, Any]], limits: Limits = DEFAULT_LIMITS, **picture: Any) -> Callable[[Path], Source]:
     tree = {
         "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30} | picture],
-        "annotations": [{"id": 7, "image_id": 1, "category_id": 1} | one for one in annotations],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1} | one for one in rows],
         "categories": [{"id": 1, "name": "tumour"}],
     }
     return source("a.json", json.dumps(tree).encode(), "coco", limits)
@@ -291,7 +291,7 @@ COCO = {
     "lists in lists": Row(source("a.json", b"[" * 100_000, "coco"), labels, "cannot be read as JSON"),
     "lists in outlines": Row(coco([{"segmentation": [[[[[[1]]]]]]}]), labels, "cannot be drawn"),
     "a box of lists": Row(coco([{"bbox": [[1], 2, 3, 4]}]), labels, "cannot be drawn"),
-    "a box of any length": Row(coco([{"bbox": list(range(10**4))}]), labels, r"its box is \[0, 1, 2, 3, 4, 5, \.\.\.\]"),
+    "a box of any length": Row(coco([{"bbox": list(range(10**4))}]), labels, r"\[0, 1, 2, 3, 4, 5, \.\.\.\]"),
     "no tables": Row(source("a.json", b"[1e400, NaN]", "coco"), labels, "not a COCO file", NotCocoError),
 }  # fmt: skip
 
@@ -300,4 +300,3 @@ ROWS = {
     for kind, rows in {"PNG": PNG, "TIFF": TIFF, "JPEG": JPEG, "label map": MASKS, "NIfTI": NIFTI, "COCO": COCO}.items()
     for name, row in rows.items()
 }
-

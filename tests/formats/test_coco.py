@@ -152,7 +152,10 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path):
         ({"images": None}, "images is no list.*Export"),
         ({"images": [{"id": 1}]}, "no file_name in a row of images"),
         ({"images": [{"id": 1, "file_name": "a.png"}]}, "no height and width. Add both"),
-        ({"images": [{"id": 1, "file_name": "a.png", "height": 10**6, "width": 10**6}]}, "--limit drawn_pixels=1000000000000"),
+        (
+            {"images": [{"id": 1, "file_name": "a.png", "height": 10**6, "width": 10**6}]},
+            "--limit drawn_pixels=1000000000000",
+        ),
         ({"images": [{"id": n, "file_name": "a.png"} for n in (1, 2)]}, "'a.png' is listed twice.*Mend it"),
         ({"images": [{"id": n, "file_name": f"{i}"} for i, n in enumerate((1, 2, 2))]}, "id 2, the second .* is '2'"),
         ({"annotations": [{"image_id": 1}]}, "no category_id in a row of annotations.*Export"),

@@ -35,7 +35,7 @@ _SCAN, _END = 0xDA, 0xD9
 _SEVERAL = (0xDE, 0xEB)
 """Hierarchical JPEG and the boxes of JPEG XT: both have frames in frames, and DICOM has neither."""
 _JPEG_LS_MORE, _OVERSIZE = 0xF8, 4
-_RLE_HEADER, _RLE_SEGMENTS = 64, 15
+_RLE_HEADER, _RLE_SEGMENTS, _NOTHING = 64, 15, 128
 
 
 def check_frames(dataset: Dataset, size: Size, bits: int, path: Path) -> None:
@@ -63,7 +63,7 @@ def check_frames(dataset: Dataset, size: Size, bits: int, path: Path) -> None:
     )
     for frame in frames:
         found = size_of(frame)
-        if found is None or (found != size if found != _ANY else not _is_rle(frame, size[2] * bits // 8)):
+        if found is None or (found != size if found != _ANY else not _is_rle(frame, size, bits)):
             said = "x".join(map(str, found)) if found not in (None, _ANY) else "nothing that fits"
             raise UnreadableFileError(
                 f"{path}: its compressed pixels say {said} (rows, columns, samples), and its header "
@@ -96,13 +96,35 @@ def _jpeg_size(frame: bytes) -> Size | None:
     return None
 
 
-def _is_rle(frame: bytes, segments: int) -> bool:
-    """True where the header of the frame has a segment for each byte of a pixel, and all lie in order."""
+def _is_rle(frame: bytes, size: Size, bits: int) -> bool:
+    """True where the frame has a segment for each byte of a pixel that unpacks to a byte of each, and no more.
+
+    Of one that unpacks to more the decoder panics, which no handler of errors catches.
+    """
     count, *offsets = struct.unpack_from("<16I", frame)
-    if count != segments or not 0 < count <= _RLE_SEGMENTS or offsets[0] < _RLE_HEADER:
+    rows, columns, samples = size
+    if count != samples * bits // 8 or not 0 < count <= _RLE_SEGMENTS or offsets[0] < _RLE_HEADER:
         return False
     ends = [*offsets[1:count], len(frame)]
-    return all(start < end for start, end in zip(offsets[:count], ends, strict=True))
+    between = list(zip(offsets[:count], ends, strict=True))
+    return all(start < end and _unpacked(frame[start:end]) == rows * columns for start, end in between)
+
+
+def _unpacked(segment: bytes) -> int:
+    """Bytes that a segment unpacks to."""
+    place, length, last = 0, 0, len(segment) - 1
+    # A last byte alone fills up to an even number.
+    while place < last:
+        head = segment[place]
+        if head < _NOTHING:
+            length += head + 1
+            place += head + 2
+        elif head > _NOTHING:
+            length += 257 - head
+            place += 2
+        else:
+            place += 1
+    return length
 
 
 _ANY: Size = (-1, -1, -1)
