@@ -114,7 +114,14 @@ GRID_FAULTS: dict[str, tuple[float, float, float]] = {
 }
 
 
-def composed(parts: Sequence[Case], size: int = 256) -> Case:
-    """A case of several channels, each a picture of its own, on one grid; not of one patient."""
-    pictures = [resize(part.data[0].astype(np.float32), (size, size)) for part in parts]
-    return Case("+".join(part.name for part in parts), np.stack(pictures), Geometry.of_pixels((size, size)))
+def composed(channels: Sequence[Sequence[Case]], size: int = 256) -> Case:
+    """A case of several channels, each of pictures of its own, on one grid; not of one patient.
+
+    Args:
+        channels: The pictures of each channel, as many of each; one gives a picture, more a stack.
+        size: Rows and columns.
+    """
+    parts = [[resize(part.data[0].astype(np.float32), (size, size)) for part in channel] for channel in channels]
+    data = np.array(parts)  # (C, N, size, size)
+    data = data[:, 0] if data.shape[1] == 1 else data
+    return Case("+".join(channel[0].name for channel in channels), data, Geometry.of_pixels(data.shape[1:]))

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,10 @@ import numpy.typing as npt
 from segtool import ensemble, pipeline, stages
 from segtool.backends.base import Backend
 from segtool.case import Case, CaseSource
+from segtool.interruption import Interruption
+from segtool.predict_options import PredictOptions, Progress
+from segtool.report import CaseResult, Report
+from segtool.scan import Scan
 
 AnyArray = npt.NDArray[Any]
 Run = Callable[[AnyArray], AnyArray]
@@ -118,13 +122,18 @@ ENGINE: dict[str, Callable[[Run, AnyArray, int], AnyArray]] = {
 """What an engine does wrong."""
 
 
+def _replace(module: ModuleType, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put in the place of a function what ``around`` makes of it."""
+    setattr(module, name, around(getattr(module, name)))
+
+
 def _let_into_engine(name: str, value: int) -> None:
-    load = ensemble.load_backend
+    def around(load: Callable[..., Backend]) -> Callable[..., Backend]:
+        return lambda *arguments, **options: FaultyBackend(
+            load(*arguments, **options), lambda run, batch: ENGINE[name](run, batch, value)
+        )
 
-    def faulty(*arguments: Any, **options: Any) -> Backend:  # noqa: ANN401 - as load_backend
-        return FaultyBackend(load(*arguments, **options), lambda run, batch: ENGINE[name](run, batch, value))
-
-    ensemble.load_backend = faulty
+    _replace(ensemble, "load_backend", around)
 
 
 MEMORY = ("address-space",)
@@ -132,16 +141,17 @@ MEMORY = ("address-space",)
 
 
 def _let_into_memory(_name: str, value: int) -> None:
-    load = ensemble.load_backend
+    def around(load: Callable[..., Backend]) -> Callable[..., Backend]:
+        def limited(*arguments: object, **options: object) -> Backend:
+            backend = load(*arguments, **options)
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            most = pages * resource.getpagesize() + value * 2**20
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            return backend
 
-    def faulty(*arguments: Any, **options: Any) -> Backend:  # noqa: ANN401 - as load_backend
-        backend = load(*arguments, **options)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + value * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        return backend
+        return limited
 
-    ensemble.load_backend = faulty
+    _replace(ensemble, "load_backend", around)
 
 
 def _delete(path: Path) -> None:
@@ -204,16 +214,17 @@ INPUT: dict[str, Callable[[Path], None]] = {
 
 
 def _let_into_inputs(name: str, _value: int) -> None:
-    search = pipeline.scan_unpacked
+    def around(search: Callable[..., Scan]) -> Callable[..., Scan]:
+        def searched(*arguments: object) -> Scan:
+            found = search(*arguments)
+            for case in found.cases:
+                if "spoilt" in case.name:
+                    INPUT[name](case.first.path)
+            return found
 
-    def searched(*arguments: Any) -> Any:  # noqa: ANN401 - as scan_unpacked
-        found = search(*arguments)
-        for case in found.cases:
-            if "spoilt" in case.name:
-                INPUT[name](case.first.path)
-        return found
+        return searched
 
-    pipeline.scan_unpacked = searched
+    _replace(pipeline, "scan_unpacked", around)
 
 
 def _hang(_source: CaseSource) -> None:
@@ -237,14 +248,15 @@ READER: dict[str, Callable[[CaseSource], None]] = {
 
 
 def _let_into_readers(name: str, _value: int) -> None:
-    load = stages.load_case
+    def around(load: Callable[..., Case]) -> Callable[..., Case]:
+        def faulty(source: CaseSource, *arguments: object, **options: object) -> Case:
+            if "spoilt" in source.name:
+                READER[name](source)
+            return load(source, *arguments, **options)
 
-    def faulty(source: CaseSource, *arguments: Any, **options: Any) -> Case:  # noqa: ANN401 - as load_case
-        if "spoilt" in source.name:
-            READER[name](source)
-        return load(source, *arguments, **options)
+        return faulty
 
-    stages.load_case = faulty
+    _replace(stages, "load_case", around)
 
 
 def _output_gone(folder: Path) -> None:
@@ -269,22 +281,25 @@ OUTPUT: dict[str, Callable[[Path], None]] = {
 
 
 def _let_into_output(name: str, _value: int) -> None:
-    predict = pipeline.predict_folder
+    def around(predict: Callable[..., Report]) -> Callable[..., Report]:
+        def faulty(
+            inputs: Sequence[Path], options: PredictOptions, progress: Progress, interruption: Interruption
+        ) -> Report:
+            count, lock = 0, threading.Lock()
 
-    def faulty(inputs: Any, options: Any, progress: Any, *rest: Any) -> Any:  # noqa: ANN401 - as predict_folder
-        count, lock = 0, threading.Lock()
+            def on_case(result: CaseResult) -> None:
+                nonlocal count
+                with lock:
+                    count += 1
+                    if count == 5:
+                        OUTPUT[name](options.output)
+                progress.on_case(result)
 
-        def on_case(result: Any) -> None:  # noqa: ANN401 - as Progress
-            nonlocal count
-            with lock:
-                count += 1
-                if count == 5:
-                    OUTPUT[name](options.output)
-            progress.on_case(result)
+            return predict(inputs, options, dataclasses.replace(progress, on_case=on_case), interruption)
 
-        return predict(inputs, options, dataclasses.replace(progress, on_case=on_case), *rest)
+        return faulty
 
-    pipeline.predict_folder = faulty
+    _replace(pipeline, "predict_folder", around)
 
 
 def give_up_privileges() -> None:

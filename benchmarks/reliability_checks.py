@@ -26,6 +26,7 @@ from segtool.loading import load_case
 from segtool.model_file import read_spec
 from segtool.quality import Quality
 from segtool.quality.learning import FEWEST, StatisticsLearner
+from segtool.quality.look import PICTURES
 from segtool.scan import scan
 from segtool.spec import ChannelSpec, ModelSpec
 from segtool_train.data.base import spread
@@ -124,9 +125,14 @@ def channels(spec: ModelSpec, train: Sequence[Case], test: Sequence[Case], count
     both = spec.model_copy(update={"channels": (*spec.channels, ChannelSpec(name="flair"))})
     learning = list(read(spread(known, count), spec))
     rng = np.random.default_rng(0)
-    both = learnt(both, (composed([train[int(rng.integers(len(train)))], one]) for one in learning))
-    pairs = [
-        composed([test[int(rng.integers(len(test)))], one]) for one in read(spread(unknown, max(8, count // 2)), spec)
+    both = learnt(both, (composed([[train[int(rng.integers(len(train)))]], [one]]) for one in learning))
+    others = list(read(spread(unknown, max(8, count // 2)), spec))
+    starts = rng.integers(len(test) - PICTURES, size=len(others))
+    pairs = [composed([[test[start]], [one]]) for start, one in zip(starts, others, strict=True)]
+    # Names are in the order of patients, so that eight in a row are of one or two.
+    eights = [
+        composed([test[start : start + PICTURES], others[first : first + PICTURES]])
+        for start, first in zip(starts, range(0, len(others) - PICTURES + 1, PICTURES // 2), strict=False)
     ]
     quality = Quality(both)
     tries: dict[str, Callable[[Case], Case]] = {
@@ -135,16 +141,16 @@ def channels(spec: ModelSpec, train: Sequence[Case], test: Sequence[Case], count
         "T1-CE given twice": lambda case: replace(case, data=case.data[[0, 0]]),
         "FLAIR given twice": lambda case: replace(case, data=case.data[[1, 1]]),
     }
+
+    def tried(cases: Sequence[Case], change: Callable[[Case], Case], every: bool) -> dict[str, Any]:
+        lines = (quality.of_scan(change(case)).lines for case in cases)
+        return told([line for line in of_case if every or _of_order(line)] for of_case in lines)
+
     return {
         "learnt_from": len(learning),
         "flair_patients": {"training": len(patients) - len(held_out), "test": len(held_out)},
-        **{
-            name: told(
-                [line for line in quality.of_scan(change(case)).lines if _of_order(line) or name == "sound"]
-                for case in pairs
-            )
-            for name, change in tries.items()
-        },
+        "one_picture": {name: tried(pairs, change, name == "sound") for name, change in tries.items()},
+        "eight_pictures": {name: tried(eights, change, name == "sound") for name, change in tries.items()},
     }
 
 
@@ -208,6 +214,7 @@ def run(scale: float = 1.0) -> dict[str, Any]:
             "the two channels of a case are of different patients and sets, which makes them easier to tell apart "
             "than those of one examination; no set with all sequences of many patients was at hand",
             "CT is simulated",
+            "the least gain of an exchange, 0.2, was chosen with the held-out pairs of one picture in view",
         ],
         "seconds": time.perf_counter() - start,
     }

@@ -31,8 +31,9 @@ from segtool.output_folder import RUN_FILE
 from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, SliceSpec, VolumeSpec
 
 _ROOT = Path(__file__).resolve().parent.parent
-_GOOD, _SPOILT = 17, 3
-_DISK_KIB = 160
+_CASES = {"pictures": (17, 3), "volumes": (9, 1)}
+"""Good and spoilt ones."""
+_DISK_KIB = 100
 _LONGEST_S = 120
 
 
@@ -72,15 +73,21 @@ def _report_is_a_folder(_scans: Path, output: Path) -> None:
 
 
 def _results_are_folders(_scans: Path, output: Path) -> None:
-    for index in range(_SPOILT):
+    for index in range(_CASES["pictures"][1]):
         (output / f"spoilt_{index}.png").mkdir(parents=True)
 
 
 def _noise(scans: Path, _output: Path) -> None:
     """Results that no disk of ours holds."""
-    voxels = np.random.default_rng(0).integers(0, 200, (96, 128, 128)).astype(np.uint8)
+    voxels = np.random.default_rng(0).integers(0, 200, (96, 96, 96)).astype(np.uint8)
     for path in scans.glob("spoilt_*"):
-        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)  # type: ignore[no-untyped-call]
+
+
+def _huge(scans: Path, _output: Path) -> None:
+    """A volume that takes half a gigabyte."""
+    for path in scans.glob("spoilt_*"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((800, 800, 800), np.uint8), np.eye(4)), path)  # type: ignore[no-untyped-call]
 
 
 _ONE = ("--batch", "1")
@@ -102,6 +109,7 @@ FAULTS = (
     Fault("engine raises on some slices", "engine-raises", 1, "network failed .*poisoned", arguments=("--batch", "4")),
     Fault("engine answers NaN to some slices", "engine-nan", 1, "NaN", arguments=("--batch", "4")),
     Fault("engine raises on every call", "engine-always-raises", 1, "the network failed", "all"),
+    Fault("a case larger than memory", "address-space:300", 1, "memory", kind="volumes", prepare=_huge),
     Fault("memory holds no batch", "engine-memory:1024", 0, "1 at a time", "none", arguments=("--batch", "8")),
     Fault("memory holds one call at a time", "engine-memory-for-one-call", 0, "one call at a time", "none"),
     Fault("memory holds no slice", "engine-memory:1", 1, "more memory than there is", "all"),
@@ -109,7 +117,7 @@ FAULTS = (
     Fault("engine answers NaN to some volumes", "engine-nan", 1, "NaN", kind="volumes"),
     Fault("memory holds no whole window", "engine-memory:2048", 0, "windows of 8x16x16", "none", kind="volumes"),
     Fault("memory holds no window", "engine-memory:1", 1, "more memory than there is", "all", kind="volumes"),
-    Fault("disk too small for some results", "none", 1, "cannot be written", kind="volumes", disk=True, prepare=_noise),
+    Fault("disk too small for results", "none", 1, "cannot be written", kind="volumes", disk=True, prepare=_noise),
     Fault("results cannot take their names", "none", 1, "cannot be written", prepare=_results_are_folders),
     Fault("output folder deleted", "output-deleted", 1, "is not there any more", "rest"),
     Fault("output folder becomes read-only", "output-read-only", 1, "", "rest", has_report=False),
@@ -141,9 +149,10 @@ def _write_folder(folder: Path, kind: str) -> None:
     """Good and spoilt cases: those have their highest value in their first voxel."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for index in range(_GOOD + _SPOILT):
-        spoilt = index >= _GOOD
-        name = f"spoilt_{index - _GOOD}" if spoilt else f"good_{index:02d}"
+    good, bad = _CASES[kind]
+    for index in range(good + bad):
+        spoilt = index >= good
+        name = f"spoilt_{index - good}" if spoilt else f"good_{index:02d}"
         shape = (32, 32) if kind == "pictures" else (20, 24, 20)
         voxels = random.integers(10, 120, shape).astype(np.uint8)
         voxels[tuple(slice(6, 14) for _ in shape)] = 240
@@ -168,7 +177,7 @@ class Bench:
         }
         inputs: dict[str, SliceSpec | VolumeSpec] = {
             "pictures": SliceSpec(size=(32, 32)),
-            "volumes": VolumeSpec(patch=(16, 16, 16), crop_to_nonzero=False),
+            "volumes": VolumeSpec(patch=(16, 16, 16), overlap=0, crop_to_nonzero=False),
         }
         self._right: dict[str, Mapping[str, bytes]] = {}
         for kind, its in inputs.items():
@@ -314,7 +323,7 @@ def run(scale: float = 1.0) -> dict[str, Any]:
         rows = [bench.row(fault) for fault in chosen]
     sums = {key: sum(row[key] for row in rows) for key in ("cases", "survived", "failed", "lost")}
     return {
-        "what": "faults let into a run of `segtool predict` on 20 cases",
+        "what": "faults let into a run of `segtool predict` on 20 pictures or 10 volumes",
         "tried": len(rows),
         **sums,
         "wrong": sum(bool(row["wrong"]) for row in rows),

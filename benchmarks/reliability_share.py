@@ -211,7 +211,7 @@ def _kills(work: Path, cases: int, kills: int, seed: int = 7) -> dict[str, Any]:
     expected, names, seconds = _uninterrupted(scans, work / "whole")
     assert len(names) == cases
     killed: list[dict[str, Any]] = []
-    trials = 0
+    trials = kept = 0
     while len(killed) < kills:
         output = work / f"killed-{trials}"
         trials += 1
@@ -227,7 +227,7 @@ def _kills(work: Path, cases: int, kills: int, seed: int = 7) -> dict[str, Any]:
             options = ("--continue",)
         _report_of(_start(scans, output, *options))
         counts = _check_complete(output, expected, names)
-        killed[-1]["kept_in_the_end"] = counts["skipped"]
+        kept += counts["skipped"]
         print(f"{len(killed)} kills survived", file=sys.stderr, flush=True)
         shutil.rmtree(output)
     there = [one["cases_there"] for one in killed]
@@ -240,6 +240,7 @@ def _kills(work: Path, cases: int, kills: int, seed: int = 7) -> dict[str, Any]:
         "among_the_cases": sum(0 < count < cases for count in there),
         "after_the_last_case": sum(count >= cases for count in there),
         "of_runs_with_continue": sum(bool(one["options"]) for one in killed),
+        "cases_kept_by_the_last_run": kept,
         "survived": trials,
         "lost": 0,
         "seconds": round(time.perf_counter() - start, 1),

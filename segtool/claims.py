@@ -97,8 +97,11 @@ class LockFile:
                 missing -= len(part)
             return b"".join(parts)
 
-    def append(self, lines: bytes) -> None:
+    def append(self, lines: bytes) -> tuple[int, int]:
         """Write whole lines behind everything else; one that a killed process left half written is ended first.
+
+        Returns:
+            Where the file ended before, and where it ends now.
 
         Raises:
             OSError: There is no space. Nothing of ``lines`` stays.
@@ -111,6 +114,7 @@ class LockFile:
                     lines = b"\n" + lines
             os.lseek(self._file, end, os.SEEK_SET)
             rest = memoryview(lines)
+            new_end = end + len(lines)
             try:
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
@@ -118,6 +122,7 @@ class LockFile:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file, end)
                 raise
+            return end, new_end
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""

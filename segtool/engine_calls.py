@@ -76,6 +76,7 @@ class EngineCalls:
         self.engine = engine
         self._pace = _Pace(engine.batch, engine.calls == 1)
         self._too_many_voxels = math.inf  # of a window that memory did not hold
+        self._takes_smaller: bool | None = None  # windows than wanted; None as long as nobody knows
         self._changed = threading.Condition()
         self._under_way = 0
         self.notes: list[str] = []
@@ -167,6 +168,8 @@ class EngineCalls:
         """
         extents = window_extents(shape, self.engine.spec)
         able = [extent for extent in extents if math.prod(extent) < self._too_many_voxels] or extents[-1:]
+        if self._takes_smaller is False:
+            able = extents[:1]
         first: Exception | None = None
         for extent in able:
             if extent != extents[0]:
@@ -181,10 +184,13 @@ class EngineCalls:
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 first = first or error
                 if not lacks_memory(error):
+                    if extent != extents[0] and self._takes_smaller is None:
+                        self._takes_smaller = False  # as engines whose graph fixes its extent
                     raise first from None
                 with self._changed:
                     self._too_many_voxels = min(self._too_many_voxels, math.prod(extent))
             else:
+                self._takes_smaller = self._takes_smaller or extent != extents[0] or None
                 return
         assert first is not None
         raise first

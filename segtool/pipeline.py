@@ -1,14 +1,13 @@
 """The main job: a folder of scans becomes label maps, pictures and a report."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from segtool.backends import runnable
 from segtool.bundled import default_model
-from segtool.case import CaseSource
 from segtool.case_files import CaseFiles
 from segtool.ensemble import Ensemble, read_models
 from segtool.errors import UsageError
@@ -19,9 +18,9 @@ from segtool.output_folder import Part, RunIdentity, check_apart, check_writable
 from segtool.patients import check_patients
 from segtool.postprocess import Thresholds, thresholds_for
 from segtool.predict_options import DEFAULT_OUTPUT, FORMATS, SAME, PredictOptions, Progress
-from segtool.report import CaseResult, Report
-from segtool.review import review_order
-from segtool.scan import Scan, Unpacked, natural_key, scan_unpacked, unpacked
+from segtool.report import Report
+from segtool.run_report import RunReport, lost_in
+from segtool.scan import Scan, Unpacked, scan_unpacked, unpacked
 from segtool.shared_run import SharedRun
 from segtool.signatures import verified_copies
 from segtool.spec import ModelSpec, PostprocessSpec
@@ -32,7 +31,6 @@ from segtool.worklist import Worklist
 __all__ = ["DEFAULT_OUTPUT", "PredictOptions", "Progress", "predict_folder"]
 
 _ENGINES_FED = 4  # engine threads that one reading and one writing thread keep busy, with room to spare
-_CUT = "cases are cut into windows, where the model would take them whole: a TensorRT engine has one extent"
 _GPU_ENGINES = 2  # one copies its batch to the GPU or its logits back while the other's are computed
 
 
@@ -87,87 +85,55 @@ def _predict(
     check_writable(options.output)
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
     identity = RunIdentity(__version__, models.name, tuple(checksums), settings)
-    calls = _calls(spec, options)
-    starting = _EngineStart(models, spec, options, calls, progress.on_wait)
     run = SharedRun(options.output, identity, part, options.resume)
-    interrupted = False
-    write: _Writing | None = None
+    report = RunReport(options, settings, models, found, run, start, scan_s)
+    is_told = False
     try:
         for note in run.notes:
             progress.on_wait(f"note    {note}")
-        run.lose(_lost(found))
+        run.lose(lost_in(found))
         files = CaseFiles(spec, "+".join(checksums), options)
         finisher = CaseFinisher(spec, files, options, progress, run, found.privacy.plain, tuple(folders.shown))
-        stages = Stages(
-            spec,
-            StageOptions(
-                threshold=thresholds,
-                readers=1 + calls // _ENGINES_FED,
-                writers=1 + calls // _ENGINES_FED,
-                strict=options.strict,
-                keep_probabilities=options.save_probabilities or options.soft_metrics,
-                case_timeout_s=options.case_timeout_s,
-            ),
-            finisher.finish,
-            progress.on_units,
-        )
+        calls = _calls(spec, options)
+        stages = Stages(spec, _stage_options(options, thresholds, calls), finisher.finish, progress.on_units)
+        starting = _EngineStart(models, spec, options, calls, progress.on_wait)
 
         def loaded() -> Engine:
-            engine = starting()
+            report.engine = engine = starting()
             progress.on_start(models, engine.backend, found)
             interruption.finish_with(stages.finish_up)
             return engine
 
-        def report() -> Report:
-            cases = (*run.lost, *_in_order(found, run))
-            backend = None if starting.engine is None else starting.engine.backend
-            cut = starting.engine is not None and starting.engine.spec is not spec
-            return Report(
-                command="predict",
-                tool_version=__version__,
-                cases=cases,
-                elapsed_s=time.perf_counter() - start,
-                model=models.name,
-                model_sha256=checksums[0] if len(checksums) == 1 else None,
-                models=tuple((member.name, member.sha256) for member in models.members),
-                device=None if backend is None else backend.device,
-                engine=None if backend is None else f"{backend.name} {backend.version}",
-                precision=None if backend is None else backend.precision,
-                options=settings,
-                notes=(
-                    *models.notes,
-                    *([] if backend is None or not backend.note else [backend.note]),
-                    *([_CUT] if cut else []),
-                    *stages.notes,
-                    *_notes(found),
-                    *run.notes,
-                    *(_not_done(found.cases, run) if interrupted else ()),
-                ),
-                patients=options.patients,
-                review=review_order(cases, options.review_worst),
-                setup_seconds={"find cases": scan_s, "load model": starting.seconds},
-                elsewhere=len(run.results.keys() - run.mine),
-            )
-
+        # A volume is read, one is computed and one is written; slices fill the next calls of every thread.
+        most = 4 if spec.input.rank == 3 else 8 + 4 * calls * (options.batch or 2)
+        work = Worklist(found.cases, run, finisher, lambda: stages.is_ending, progress.on_elsewhere, most)
         try:
             if found.cases:
-                # A volume is read, one is computed and one is written; slices fill the next calls of every thread.
-                most = 4 if spec.input.rank == 3 else 8 + 4 * calls * (options.batch or 2)
-                work = Worklist(found.cases, run, finisher, lambda: stages.is_ending, progress.on_elsewhere, most)
                 stages.run(work, loaded)
-            interrupted = interruption.signal is not None
+            report.interrupted = interruption.signal is not None
         except KeyboardInterrupt:
-            interrupted = True
+            report.interrupted = True
             raise
         finally:
             interruption.close()
             finisher.check_results()
-            if starting.engine is not None or interrupted or not found.cases:
-                write = _Writing(report, options.output / part.report)
+            report.load_s, report.remarks = starting.seconds, stages.notes
+            is_told = report.engine is not None or report.interrupted or not found.cases
     finally:
-        run.leave(write, all(source.name in run.results for source in found.cases))
-    assert write is not None
-    return write.report
+        run.leave(report.write if is_told else None, all(source.name in run.results for source in found.cases))
+    assert report.written is not None
+    return report.written
+
+
+def _stage_options(options: PredictOptions, thresholds: Thresholds, calls: int) -> StageOptions:
+    return StageOptions(
+        threshold=thresholds,
+        readers=1 + calls // _ENGINES_FED,
+        writers=1 + calls // _ENGINES_FED,
+        strict=options.strict,
+        keep_probabilities=options.save_probabilities or options.soft_metrics,
+        case_timeout_s=options.case_timeout_s,
+    )
 
 
 def _check_formats(options: PredictOptions) -> None:
@@ -241,58 +207,11 @@ class _EngineStart:
         return self.engine
 
 
-def _lost(found: Scan) -> list[CaseResult]:
-    """What the scan could not make a case of, as failed rows."""
-    return [
-        CaseResult(problem.where, "failed", error=f"{problem.problem}. {problem.remedy}")
-        for problem in found.problems
-        if problem.loses_case
-    ]
-
-
-def _notes(found: Scan) -> tuple[str, ...]:
-    """What the report must say of the run as a whole."""
-    return tuple(str(problem) for problem in found.problems if not problem.loses_case)
-
-
-def _not_done(cases: Sequence[CaseSource], run: SharedRun) -> tuple[str, ...]:
-    """Which cases an interruption left."""
-    left = [source.name for source in cases if source.name not in run.results]
-    if not left:
-        return ("interrupted when all cases were done",)
-    return (f"interrupted: not all cases were done; {len(left)} left: {', '.join(left)}",)
-
-
 def _share(found: Scan, part: Part) -> Scan:
     """A part of the cases, and of what did not become one."""
     lost = [problem for problem in found.problems if problem.loses_case]
     kept = [problem for problem in found.problems if not problem.loses_case]
     return replace(found, cases=found.cases[part.index :: part.of], problems=(*lost[part.index :: part.of], *kept))
-
-
-def _in_order(found: Scan, run: SharedRun) -> Iterator[CaseResult]:
-    """All results: of this process's cases as they were found, then those of which only others knew."""
-    names = dict.fromkeys(source.name for source in found.cases)
-    yield from (run.results[name] for name in names if name in run.results)
-    yield from (run.results[name] for name in sorted(run.results.keys() - names.keys(), key=natural_key))
-
-
-class _Writing:
-    """Makes the report and writes it when it is called."""
-
-    def __init__(self, make: Callable[[], Report], path: Path) -> None:
-        self._make, self._path = make, path
-        self.report: Report
-
-    def __call__(self) -> None:
-        """Write both files.
-
-        Raises:
-            OutputError: One cannot be written.
-        """
-        self.report = self._make()
-        self.report.write_json(self._path.with_suffix(".json"))
-        self.report.write_csv(self._path.with_suffix(".csv"))
 
 
 def _settings(options: PredictOptions, models: Ensemble, thresholds: Thresholds) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from segtool.errors import CaseError, UnreadableFileError, UserError
 from segtool.faults import Faults
 from segtool.job import Job
 
+_LOCKING = ("hdf5", "matlab")
+"""Kinds of files whose library holds Python's lock while it reads."""
+
 
 @dataclass(eq=False)
 class _Turn:
@@ -86,10 +89,10 @@ class Readers:
         """Return when all threads have ended; give those up meanwhile whose reading takes too long."""
         while True:
             with self._changed:
-                if self._stopped or not self._at_work:
+                if not self._goes_on():
                     return
                 self._changed.wait(self._until_next())
-                if self._stopped:
+                if not self._goes_on():
                     return
                 late = [turn for turn in self._at_work if turn.job is not None and self._left(turn) <= 0]
                 for turn in late:
@@ -100,6 +103,9 @@ class Readers:
                 assert turn.job is not None
                 turn.job.fail(self._too_slow(turn.job.source))
                 self._take(turn.job, None)
+
+    def _goes_on(self) -> bool:
+        return bool(self._at_work) and not self._stopped
 
     def join(self, timeout_s: float) -> None:
         """Wait for the threads, but not for ever: they may hang in a read."""
@@ -131,16 +137,17 @@ class Readers:
             while not turn.given_up and (job := self._pull()) is not None:
                 with self._changed:
                     turn.job, turn.since = job, time.monotonic()
-                case = self._case(job)
+                read = self._case(job)
                 with self._changed:
                     if turn.given_up or self._stopped:
                         return
                     turn.job = None
-                if isinstance(case, UserError):
-                    job.fail(case)
-                    case = None
-                self._take(job, case)
-                del case  # not held while the next is read
+                if isinstance(read, UserError):
+                    job.fail(read)
+                    self._take(job, None)
+                else:
+                    self._take(job, read)
+                del read  # not held while the next is read
         finally:
             with self._changed:
                 self._at_work.pop(turn, None)
@@ -164,13 +171,15 @@ class Readers:
 def check_files(source: CaseSource) -> None:
     """Refuse what has changed since the folder was searched, before a library waits for it.
 
-    Opening a pipe waits for whoever writes into it; the HDF5 library then keeps all other threads waiting too.
+    Opening a pipe waits for whoever writes into it. While the HDF5 library waits, so does every other thread of the
+    process: of its files a byte is read before, by which a disk that does not answer is found out.
 
     Raises:
         UnreadableFileError: A file of the case is gone, or is no file any more.
     """
     sources = [*source.channels.values(), *([source.reference] if source.reference else [])]
-    for path in dict.fromkeys(path for one in sources for path in one.paths):
+    kinds = {path: one.format for one in sources for path in one.paths}
+    for path, kind in kinds.items():
         try:
             mode = path.stat().st_mode
         except OSError as error:
@@ -183,3 +192,6 @@ def check_files(source: CaseSource) -> None:
                 f"{path}: is no file any more, but a pipe, a device or a folder",
                 "Put the file back and run again with --continue.",
             )
+        if kind in _LOCKING:
+            with path.open("rb") as file:
+                file.read(1)

@@ -49,6 +49,9 @@ SCHEMA = 1
 
 _Numbers = TypeVar("_Numbers", Scores, Measurements)
 
+CONFIDENCE = ("expected_dice", "mean_entropy", "disagreement")
+"""Measures of :meth:`segtool.postprocess.confidence.Tally.numbers`, in the order of a table."""
+
 Status = Literal["done", "failed", "skipped"]
 
 
@@ -96,6 +99,13 @@ class CaseResult:
             yield self.name, self.scores
         for index, scores in self.slices.items():
             yield f"{self.name}[{index}]", scores
+
+    def confidence_of(self, row: str) -> Mapping[str, float]:
+        """Of the case or the picture that :meth:`rows` names so; empty where nothing is known."""
+        if not self.slice_confidence:
+            return self.confidence
+        by_name = {f"{self.name}[{index}]": one for index, one in self.slice_confidence.items()}
+        return by_name.get(row, {})
 
     def found(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Name as :meth:`rows` gives it, structure, and by their names all scores and measurements of it."""
@@ -322,7 +332,7 @@ class Report:
         rows = list(self._csv_rows())
         used = {key for row in rows for key in row}
         columns = ["case", "structure", "status"]
-        columns += [name for name in dict.fromkeys((*MEASURES, *FLAGS, *MEASURED)) if name in used]
+        columns += [name for name in dict.fromkeys((*MEASURES, *FLAGS, *MEASURED, *CONFIDENCE)) if name in used]
         columns += ["output", "geometry", "warnings", "notes", "error"]
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -345,7 +355,7 @@ class Report:
                 yield {"case": case.name, **common}
             for name, structure, numbers in found:
                 known = {key: value for key, value in numbers.items() if not isinstance(value, tuple)}
-                yield {"case": name, "structure": structure, **known, **common}
+                yield {"case": name, "structure": structure, **known, **case.confidence_of(name), **common}
 
     def print_table(self, console: "Console") -> None:
         """Print the means by structure; fits 80 columns. Prints nothing where nothing was scored."""

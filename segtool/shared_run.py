@@ -282,21 +282,23 @@ class SharedRun:
     def _save(self) -> None:
         """Record what is not recorded yet; until then nobody else may begin with it."""
         try:
-            self._append(self._unsaved)
+            start, end = self._append(self._unsaved)
         except OSError as error:
             note = f"{self._path.name}: finished cases could not be recorded ({error.strerror or error})"
             if note not in self.notes:
                 self.notes.append(note)
             return
+        if start == self._read:
+            self._read = end  # nothing in between that is not known here
         self._unsaved.clear()
         for name in [name for name in self._held if name in self.mine]:
             self.release(name)
 
-    def _append(self, lines: Sequence[bytes]) -> None:
+    def _append(self, lines: Sequence[bytes]) -> tuple[int, int]:
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(NoLocksError):  # said already
                 stack.enter_context(self._file.held(_APPENDING))
-            self._file.append(b"".join(lines))
+            return self._file.append(b"".join(lines))
 
     def earlier(self, name: str, stamp: str) -> CaseResult | None:
         """What an earlier run made of a case, where that counts: it is finished, and its scan is the same still."""
@@ -313,8 +315,8 @@ class SharedRun:
             self._unsaved += (
                 _line("lost", row) for row in rows if f"{row['name']} {row.get('error')}" not in self._content.lost
             )
-            self._save()
             self.refresh()
+            self._save()
             for row in rows:
                 self._content.lost.setdefault(f"{row['name']} {row.get('error')}", row)
 
@@ -363,7 +365,7 @@ class SharedRun:
         """True where report and results say all that the run file says."""
         content = self._content
         if not reported:
-            return not (content.results or content.earlier)
+            return not (self.results or content.earlier)
         return finished or (not content.trusts_files and set(content.earlier) <= set(self.results))
 
 

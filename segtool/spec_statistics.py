@@ -93,6 +93,7 @@ class StatisticsSpec(_Frozen):
         mask: None where no case had a reference.
         exchange: How much nearer a training case's channels come to the looks of others than to their own by changing
             places, as a difference of summed distances that 99 % stay below; None of one channel.
+        exchange_of_several: The same of eight single pictures in a row, None where there is no such thing.
     """
 
     cases: Annotated[int, Field(ge=1)]
@@ -100,3 +101,4 @@ class StatisticsSpec(_Frozen):
     grid: GridStatistics | None = None
     mask: MaskStatistics | None = None
     exchange: float | None = None
+    exchange_of_several: float | None = None

@@ -1,5 +1,6 @@
 """Which cases a person should look at first."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 from shell import segtool
 from tiny import bright_spec, write_model, write_pictures
 
-from segtool.report import CaseResult
+from segtool.report import CaseResult, Report, Scores
 from segtool.review import in_words, review_order
 
 
@@ -101,3 +102,16 @@ def test_flips_add_disagreement_and_without_the_flag_nothing_is_listed(
     done_cases = [row for row in report["cases"] if row["status"] == "done"]
     # A network of one pixel's reach answers a flipped picture with the flipped answer.
     assert [row["confidence"]["disagreement"] for row in done_cases] == pytest.approx([0.0] * 5, abs=1e-6)
+
+
+def test_a_spreadsheet_has_the_numbers_beside_each_case_and_picture(tmp_path: Path) -> None:
+    scores = {"tumour": Scores(area_px=4.0)}
+    slices = {1: {"expected_dice": 0.25}}
+    cases = (
+        CaseResult("one", "done", scores=scores, confidence={"mean_entropy": 0.5, "expected_dice": 0.75}),
+        CaseResult("stack", "done", slices={0: scores, 1: scores}, slice_confidence=slices),
+    )
+    Report("predict", "1", cases, 1.0).write_csv(tmp_path / "report.csv")
+    with (tmp_path / "report.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["case"]: (row["expected_dice"], row["mean_entropy"]) for row in csv.DictReader(file)}
+    assert rows == {"one": ("0.75", "0.5"), "stack[0]": ("", ""), "stack[1]": ("0.25", "")}

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from shell import files_below
+from shell import files_below, segtool
 from tiny import bright_spec, disc, write_model, write_pictures
 
 from benchmarks import reliability_share
@@ -176,7 +176,9 @@ def test_a_copy_that_keeps_times_to_the_second_counts_as_the_same(model: Path, s
     assert predict_folder([scans], options(model, tmp_path, resume=True)).counts["skipped"] == 6
 
 
-def test_kept_cases_keep_what_only_their_own_run_could_know(model: Path, scans: Path, tmp_path: Path) -> None:
+def test_kept_cases_keep_what_only_their_own_run_could_know(
+    capsys: pytest.CaptureFixture[str], model: Path, scans: Path, tmp_path: Path
+) -> None:
     predict_folder([scans], options(model, tmp_path))
     path = tmp_path / "out" / "report.json"
     written = json.loads(path.read_text())
@@ -186,6 +188,8 @@ def test_kept_cases_keep_what_only_their_own_run_could_know(model: Path, scans: 
     assert (kept.status, kept.warnings, kept.notes) == ("skipped", ("looks swapped",), ("a note",))
     assert kept.confidence == {"mean_entropy": 0.25}
     assert "looks swapped" in (tmp_path / "out" / "report.csv").read_text()
+    answer = segtool(capsys, "predict", scans, "-m", model, "-o", tmp_path / "out", "--continue")
+    assert answer.lines("warning") == ["slice_0: looks swapped"]
 
 
 def test_an_interrupted_continue_forgets_nothing(model: Path, scans: Path, tmp_path: Path) -> None:

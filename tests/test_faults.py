@@ -1,6 +1,7 @@
 """Faults inside single cases, in the engine and in the machine: the batch goes on, and the report names each."""
 
 import json
+import mmap
 import os
 import re
 import signal
@@ -21,10 +22,12 @@ from tiny import bright_spec, disc, volume_spec, write_model
 from benchmarks import faulty_run
 from benchmarks.reliability_faults import FAULTS, Bench
 from segtool import ensemble, pipeline, stages
+from segtool.case import Source
 from segtool.commands.predict import run_predict
 from segtool.engine_calls import window_extents
 from segtool.evaluation import EvaluateOptions, EvaluateProgress, evaluate_pairs
 from segtool.faults import lacks_memory
+from segtool.formats import get_format
 from segtool.interruption import Interrupted, Interruption, signals_to
 from segtool.pairing import pair_files
 from segtool.pipeline import PredictOptions, Progress, predict_folder
@@ -345,6 +348,19 @@ def test_a_case_that_cannot_be_read_fails_alone(
     only_spoilt_failed(segment(scans, model, tmp_path), says)
 
 
+@pytest.mark.parametrize("name", ["a.bmp", "a.tif", "a.png"])
+def test_no_picture_is_mapped_into_memory_where_cutting_it_short_would_kill(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("mapped")
+
+    Image.fromarray(disc().astype(np.uint8)).save(tmp_path / name)
+    monkeypatch.setattr(mmap, "mmap", refused)
+    image = get_format("png").read_image(Source("png", (tmp_path / name,)))
+    np.testing.assert_array_equal(image.data[0], disc())
+
+
 def test_a_bug_in_a_reader_is_a_failed_row_with_its_place_and_one_traceback(
     let_in: Callable[[str], None], scans: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -446,6 +462,34 @@ def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], N
     return at
 
 
+def test_a_signal_lets_what_is_in_hand_be_finished_and_names_the_rest(
+    let_in: Callable[[str], None], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(60):
+        Image.fromarray(np.where(disc(), 200, 30).astype(np.uint8)).save(folder / f"{index:02d}.png")
+    sent: list[int] = []
+
+    def signalling(run: faulty_run.Run, batch: np.ndarray, _value: int) -> np.ndarray:
+        if not sent:
+            sent.append(len(batch))
+            os.kill(os.getpid(), signal.SIGINT)
+        return run(batch)
+
+    monkeypatch.setitem(faulty_run.ENGINE, "engine-memory", signalling)
+    let_in("engine-memory")
+    with pytest.raises(typer.Exit) as stop:
+        run_predict([folder], PredictOptions(model=model, output=tmp_path / "out", batch=1, threads=1))
+    assert stop.value.exit_code == 130
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    done = {case["name"] for case in report["cases"] if case["status"] == "done"}
+    assert 0 < len(done) < 60
+    assert done == {path.stem for path in (tmp_path / "out").glob("*.png")}
+    left = sorted({f"{index:02d}" for index in range(60)} - done)
+    assert report["notes"][-1] == f"interrupted: not all cases were done; {len(left)} left: {', '.join(left)}"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_the_folder_is_searched_ends_the_run(
     signalled: Callable[[object, str, int], None], scans: Path, model: Path, tmp_path: Path, number: int, code: int
@@ -480,12 +524,17 @@ def test_a_signal_while_the_report_is_written_lets_it_be_written(
     assert (tmp_path / "out" / "report.csv").is_file()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGINT twice", "disk too small for some results"])
-def test_a_real_run_survives(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT twice", "report cannot be written", "disk too small for results"])
+def test_a_real_run_survives(name: str, bench: Bench) -> None:
     if name.startswith("disk") and not can_mount():
         pytest.skip("nobody may mount a disk here")
     fault = next(one for one in FAULTS if one.name == name)
-    row = Bench(tmp_path).row(fault)
+    row = bench.row(fault)
     assert (row["lost"], row["wrong"], row["exit_code"]) == (0, [], fault.code)
 
 

@@ -28,11 +28,15 @@ def lines_of(shape: tuple[int, ...], spacing: tuple[float, ...], known: GridStat
         ((192, 256, 256), (1, 0.9, 0.9), None),
         ((130, 160, 140), (1, 1, 1), None),  # the brain's box
         ((512, 512, 20), (1, 1, 1), "grid: the slices' distance is missing (or a thin slab: 512x512x20 voxels"),
-        ((512, 512, 30), (5, 0.5, 0.5), "grid: a field of no head (2560 x 256 x 15 mm, wanted 100 to 500 mm)"),
+        (
+            (512, 512, 30),
+            (5, 0.5, 0.5),
+            "grid: axes and spacings look permuted (512x512x30 voxels of 5 x 0.5 x 0.5 mm)",
+        ),
         ((240, 256, 30), (1, 2, 0.5), "grid: axes and spacings look permuted"),
         ((240, 240, 155), (0.05, 0.05, 0.05), "grid: voxels of no head (0.05 x 0.05 x 0.05 mm"),
         ((240, 240, 155), (1000, 1000, 1000), "grid: voxels of no head"),
-        ((240, 240, 100), (0.5, 0.5, 10), None),
+        ((240, 240, 20), (0.9, 0.9, 10), None),
         ((240, 240, 100), (0.4, 0.4, 9), "grid: voxels of no head (0.4 x 0.4 x 9 mm, sides that differ more than 20"),
         ((240, 240, 155), (0.3, 0.3, 0.3), "grid: a field of no head (72 x 72 x 46 mm"),
         ((256, 256, 155), (3, 3, 3), "grid: a field of no head (768 x 768 x 465 mm"),

@@ -203,6 +203,20 @@ def test_the_last_one_tells_of_cases_that_only_others_knew(model: Path, scans: P
     other.leave(None, finished=True)
 
 
+@needs_threads
+def test_the_last_line_says_who_did_what(
+    capsys: pytest.CaptureFixture[str], model: Path, scans: Path, tmp_path: Path
+) -> None:
+    predict_folder([scans], options(model, tmp_path))
+    other = SharedRun(tmp_path / "out", identity_of(tmp_path / "out" / "report.json"), Part(), resume=False)
+    assert other.claim("slice_0")
+    other.add(CaseResult("slice_0", "done", "slice_0.png"))
+    answer = segtool(capsys, "predict", scans, "-m", model, "-o", tmp_path / "out")
+    other.leave(None, finished=True)
+    assert answer.lines("done")[0].startswith("12 of 12 in ")
+    assert ", 11 here and 1 by other processes " in answer.lines("done")[0]
+
+
 def test_without_locks_a_run_says_so_and_does_its_work(
     monkeypatch: pytest.MonkeyPatch, model: Path, scans: Path, tmp_path: Path
 ) -> None:
@@ -225,10 +239,10 @@ def test_a_full_disk_where_results_are_recorded_costs_no_result(
     write_pictures(tmp_path / "scans", 60)
     append = LockFile.append
 
-    def full(self: LockFile, lines: bytes) -> None:
+    def full(self: LockFile, lines: bytes) -> tuple[int, int]:
         if b'"case"' in lines:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(self, lines)
+        return append(self, lines)
 
     monkeypatch.setattr(LockFile, "append", full)
     report = predict_folder([tmp_path / "scans"], options(model, tmp_path))

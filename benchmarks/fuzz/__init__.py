@@ -51,6 +51,7 @@ TARGETS: dict[str, str] = {
     "nifti": "benchmarks.fuzz.nifti_targets:Nifti",
     "nifti_gz": "benchmarks.fuzz.nifti_targets:NiftiGz",
     "coco": "benchmarks.fuzz.coco_targets:Coco",
+    "probabilities": "benchmarks.fuzz.nifti_targets:Probabilities",
     "hdf5": "benchmarks.fuzz.hdf5_targets:Hdf5",
     "matlab": "benchmarks.fuzz.hdf5_targets:Matlab",
     "onnx_metadata": "benchmarks.fuzz.model_targets:OnnxMetadata",

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from benchmarks.fuzz.mutations import Field, havoc, set_field
 from benchmarks.fuzz.target import Target, all_of
 from segtool.case import Source
 from segtool.formats.nifti import NiftiFormat
+from segtool.geometry import Geometry
+from segtool.probability_maps import read_probabilities
 
 _FORM = NiftiFormat()
 _NIFTI1 = {
@@ -128,6 +131,56 @@ class NiftiGz(Nifti):
             return _with_zeros(inside)
         changed = super().mutate(inside, choices)
         return None if changed is None else _packed(changed, kind % 2)
+
+
+class Probabilities(Target):
+    """Probability maps beside label maps, as NumPy archives: ``segtool evaluate --soft-metrics`` reads them."""
+
+    suffix = ".npz"
+    instrument = ("segtool.probability_maps",)
+    fixed = (
+        "a broken header of the array came out as TokenError: one line now",
+        "an array that claims any size was given memory: its shape is compared first",
+    )
+
+    def seeds(self) -> list[bytes]:
+        """Packed and plain."""
+        return [_archive(_header("<f2", (2, 4, 5)) + bytes(80), packed) for packed in (True, False)]
+
+    def mutate(self, data: bytes, choices: Choices) -> bytes | None:
+        """The header of the array, or the archive around it."""
+        kind = choices.whole(0, 5)
+        if kind == 0:
+            return set_field(data, Field(choices.whole(0, 30), choices.one(("<H", "<I"))), choices)
+        if kind == 1:
+            return set_field(data, Field(-choices.whole(4, 90), choices.one(("<H", "<I"))), choices)
+        if kind == 2:
+            return _archive(havoc(_header("<f2", (2, 4, 5)), choices) + bytes(80), choices.whole(0, 1) == 1)
+        numbers = [choices.one((0, 1, 2, 4, 5, -1, 2**31, 2**62, 10**30)) for _ in range(choices.whole(0, 4))]
+        code = choices.one(("<f2", "<f8", "|O", "|V9", "<c16", "f4,f4", "<U999999999", "|S0"))
+        return _archive(_header(code, tuple(numbers)) + bytes(choices.whole(0, 200)), choices.whole(0, 1) == 1)
+
+    def read(self, path: Path) -> object:
+        """Of two labels on a small grid."""
+        return read_probabilities(path, Geometry.of_pixels((4, 5)), _Labels)  # type: ignore[arg-type]
+
+
+class _Labels:
+    """As much of a spec as reading asks of it."""
+
+    labels, name = (1, 2), "a model"
+
+
+def _header(code: str, shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': {code!r}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def _archive(content: bytes, packed: bool) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+        archive.writestr("probabilities.npy", content)
+    return out.getvalue()
 
 
 @cache

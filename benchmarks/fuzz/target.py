@@ -55,8 +55,8 @@ class Target(ABC):
 
 
 def load(name: str) -> Target:
-    """The target called ``name``, a key of :data:`~benchmarks.fuzz.TARGETS`."""
-    module, _, attribute = TARGETS[name].partition(":")
+    """The target called ``name``: a key of :data:`~benchmarks.fuzz.TARGETS`, or ``module:Class``."""
+    module, _, attribute = TARGETS.get(name, name).partition(":")
     target: Target = getattr(import_module(module), attribute)()
     return target
 

@@ -8,8 +8,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 1000
+_CHUNK = 200
 """Examples after which hypothesis begins anew: it remembers all of a run."""
+_SEVERAL = 5
+"""Inputs of an example, whose own cost is as large as that of an input."""
 
 
 def main(name: str, engine: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
@@ -37,17 +39,22 @@ def _hypothesis(name: str, inputs: int, seed: int, folder: Path, findings: Path)
         choices = Drawn(draw)
         return damaged(target, choices.one(seeds), choices)
 
+    def try_all(examples: list[bytes]) -> None:
+        for data in examples:
+            probe(data)
+
     while probe.counters.tried < inputs:
-        examples = min(_CHUNK, inputs - probe.counters.tried)
+        left = inputs - probe.counters.tried
+        several = min(_SEVERAL, left)
         settings = hypothesis.settings(
-            max_examples=examples,
+            max_examples=min(_CHUNK, left // several),
             database=None,
             deadline=None,
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         )
-        test = hypothesis.given(files())(lambda data: probe(data))
-        hypothesis.seed(seed + probe.counters.tried)(settings(test))()
+        lists = st.lists(files(), min_size=several, max_size=several)
+        hypothesis.seed(seed + probe.counters.tried)(settings(hypothesis.given(lists)(try_all)))()
 
 
 def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
@@ -56,7 +63,7 @@ def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) ->
     from benchmarks.fuzz import TARGETS
     from benchmarks.fuzz.choices import Seeded
 
-    module = TARGETS[name].partition(":")[0]
+    module = TARGETS.get(name, name).partition(":")[0]
     with atheris.instrument_imports(include=_instrumented(name), exclude=[module]):
         from benchmarks.fuzz.target import damaged, load
 

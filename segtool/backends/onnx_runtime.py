@@ -48,6 +48,8 @@ def _import() -> Any:  # noqa: ANN401 - the module has no types
             f"onnxruntime cannot be imported ({error}), which runs the model",
             "Install it with: pip install 'segtool[cpu]' (or 'segtool[gpu]' on a CUDA machine)",
         ) from error
+    # Of no consequence where `segtool` was imported first, which keeps it from beginning.
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

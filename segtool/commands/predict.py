@@ -277,7 +277,11 @@ def _show(
     here = finished - report.elsewhere
     rate = f" ({report.elapsed_s / here:.3g} s a case)" if here > 0 else ""
     skipped = f", {counts['skipped']} kept from before" if counts["skipped"] else ""
-    others = f", {report.elsewhere} of all by other processes" if report.elsewhere else ""
+    others = (
+        f", {counts['cases'] - report.elsewhere} here and {report.elsewhere} by other processes"
+        if report.elsewhere
+        else ""
+    )
     view.say(
         f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}{others}   {options.report}"
     )

@@ -1,22 +1,25 @@
 """Unpacks the chunks of an HDF5 dataset, and knows that each became a whole one.
 
 libhdf5 2.0 does not: a chunk that unpacks to fewer bytes leaves whatever the process had in that memory among the
-voxels. So gzip, by far the most frequent packing, is unpacked here, which is also three times as quick; chunks of
-other filters are followed by their lengths before the library unpacks them.
+voxels, and a chunk is looked for by indices that reach beyond the table in the file. So chunks are fetched and gzip, by
+far the most frequent packing, is unpacked here, which is also three times as quick. Chunks of other filters are
+followed by their lengths, and then handed to the library one by one in a file of our own.
 """
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import h5py
 import numpy as np
-from h5py import h5z
+from h5py import h5d, h5s, h5z
 from isal import isal_zlib
 
 from segtool.formats.arrays import AnyArray
-from segtool.formats.hdf5_guard import FLETCHER_BYTES, PACKERS, Storage, broken_chunk
+from segtool.formats.hdf5_guard import FLETCHER_BYTES, PACKERS, Storage, StoredChunk, broken_chunk
 
 _OURS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE})
 _SCALEOFFSET_HEADER = 21
@@ -37,52 +40,69 @@ def read_range(dataset: h5py.Dataset, storage: Storage | None, start: int, stop:
     Raises:
         UnreadableFileError: A chunk does not unpack to its size.
     """
-    if storage is None or not storage.filters:
+    if storage is None:
         return np.asarray(dataset[start:stop])
-    places = list(_places(storage, start, stop))
-    if storage.is_plain_type and {number for number, _ in storage.filters} <= _OURS:
-        return _unpacked(dataset, storage, places, start, stop, where)
-    for place in places:
-        mask, stored = dataset.id.read_direct_chunk(place)
-        packer = next((n for n, _ in storage.filters if n in PACKERS), None)
-        numbers = [number for number, _ in storage.filters]
-        if packer is None or mask >> numbers.index(packer) & 1:
-            continue
-        if numbers[-1] == h5z.FILTER_FLETCHER32 and not mask >> (len(numbers) - 1) & 1:
-            stored = stored[:-FLETCHER_BYTES]
-        plain = math.prod(storage.chunk) * dataset.dtype.itemsize
-        if not _FITS[packer](stored, plain, dataset.dtype.itemsize):
-            raise broken_chunk(where)
-    return np.asarray(dataset[start:stop])
+    chunks = list(_within(storage, start, stop))
+    shape = (stop - start, *dataset.shape[1:])
+    first = (start - start % storage.chunk[0], *(0 for _ in shape[1:]))
+    ends = (stop, *shape[1:])
+    count = math.prod(-(-(end - at) // n) for at, end, n in zip(first, ends, storage.chunk, strict=True))
+    # Chunks that were never written have the dataset's fill value.
+    whole = len(chunks) == count
+    values: AnyArray = np.empty(shape, dataset.dtype) if whole else np.full(shape, dataset.fillvalue, dataset.dtype)
+    is_ours = storage.is_plain_type and {number for number, _ in storage.filters} <= _OURS
+    with ExitStack() as stack:
+        file = stack.enter_context(Path(dataset.file.filename).open("rb"))
+        unpack = _chunk if is_ours else stack.enter_context(_library(dataset, storage, len(chunks)))
+        for one in chunks:
+            file.seek(one.offset)
+            chunk = unpack(file.read(one.size), one.mask, storage, dataset.dtype)
+            if chunk is None:
+                raise broken_chunk(where)
+            begin = (one.place[0] - start, *one.place[1:])
+            sides = zip(begin, storage.chunk, shape, strict=True)
+            theirs = tuple(slice(max(0, at), min(at + n, end)) for at, n, end in sides)
+            mine = tuple(slice(side.start - at, side.stop - at) for side, at in zip(theirs, begin, strict=True))
+            values[theirs] = chunk[mine]
+    return values
 
 
-def _places(storage: Storage, start: int, stop: int) -> Iterator[tuple[int, ...]]:
+def _within(storage: Storage, start: int, stop: int) -> Iterator[StoredChunk]:
     depth = storage.chunk[0]
     for first in range(start - start % depth, stop, depth):
-        yield from storage.places.get(first, ())
+        yield from storage.chunks.get(first, ())
 
 
-def _unpacked(
-    dataset: h5py.Dataset, storage: Storage, places: Sequence[tuple[int, ...]], start: int, stop: int, where: str
-) -> AnyArray:
-    shape = (stop - start, *dataset.shape[1:])
-    first = start - start % storage.chunk[0]
-    grid = [-(-(end - begin) // n) for begin, end, n in zip(
-        (first, *(0 for _ in shape[1:])), (stop, *shape[1:]), storage.chunk, strict=True
-    )]  # fmt: skip
-    # Chunks that were never written have the dataset's fill value.
-    whole = len(places) == math.prod(grid)
-    values: AnyArray = np.empty(shape, dataset.dtype) if whole else np.full(shape, dataset.fillvalue, dataset.dtype)
-    for place in places:
-        mask, stored = dataset.id.read_direct_chunk(place)
-        chunk = _chunk(stored, mask, storage, dataset.dtype)
-        if chunk is None:
-            raise broken_chunk(where)
-        begin = (place[0] - start, *place[1:])
-        theirs = tuple(slice(max(0, b), min(b + n, end)) for b, n, end in zip(begin, storage.chunk, shape, strict=True))
-        mine = tuple(slice(one.start - b, one.stop - b) for one, b in zip(theirs, begin, strict=True))
-        values[theirs] = chunk[mine]
-    return values
+_Unpack = Callable[[bytes, int, Storage, np.dtype[Any]], AnyArray | None]
+
+
+@contextmanager
+def _library(dataset: h5py.Dataset, storage: Storage, count: int) -> Iterator[_Unpack]:
+    """Lets the library unpack chunks, one after another, in a file in memory of which every other byte is ours."""
+    numbers = [number for number, _ in storage.filters]
+    packer = next((number for number in numbers if number in PACKERS), None)
+
+    def unpack(stored: bytes, mask: int, storage: Storage, dtype: np.dtype[Any]) -> AnyArray | None:
+        packed = stored
+        if h5z.FILTER_FLETCHER32 in numbers and not mask >> numbers.index(h5z.FILTER_FLETCHER32) & 1:
+            packed = stored[:-FLETCHER_BYTES]
+        is_packed = packer is not None and not mask >> numbers.index(packer) & 1
+        plain = math.prod(storage.chunk) * dtype.itemsize
+        if not (_FITS[packer](packed, plain, dtype.itemsize) if is_packed and packer else len(packed) == plain):
+            return None
+        at = next(places)
+        write = h5d.open(file.id, b"chunks")
+        write.write_direct_chunk((at, *(0 for _ in storage.chunk[1:])), stored, mask)
+        # Opened again, because the library remembers the last chunk and takes its mask for 0.
+        write.close()
+        return np.asarray(h5py.Dataset(h5d.open(file.id, b"chunks"))[at : at + storage.chunk[0]])
+
+    with h5py.File("chunks", "w", driver="core", backing_store=False) as file:
+        depth, *rest = storage.chunk
+        space = h5s.create_simple((max(1, count) * depth, *rest))
+        h5d.create(file.id, b"chunks", dataset.id.get_type(), space, dataset.id.get_create_plist()).close()
+        places = iter(range(0, count * depth, depth))
+        yield unpack
 
 
 def _chunk(stored: bytes, mask: int, storage: Storage, dtype: np.dtype[Any]) -> AnyArray | None:

@@ -14,13 +14,16 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5t, h5z
+from h5py import h5d, h5o, h5t, h5z
 
 from segtool.errors import UnreadableFileError
+from segtool.formats.hdf5_headers import Headers
 from segtool.limits import Limits
 
 SPARE_BYTES = 2**27
 """Chunks that were never written are zeros and take no place in the file: so much of them is nothing odd."""
+_FEW_CHUNKS = 2**20
+"""That may be looked for in any file; in a larger one as many as have place for an address each."""
 MOST_TIMES = 1100
 """Deflate makes one byte of at most 1,032; nothing here packs tighter."""
 FLETCHER_BYTES = 4
@@ -40,19 +43,36 @@ Filter = tuple[int, Sequence[int]]
 
 
 @dataclass(frozen=True)
+class StoredChunk:
+    """Where one chunk lies.
+
+    Args:
+        place: Its first index on each axis.
+        offset: Of its bytes in the file.
+        size: Their number.
+        mask: A bit for each filter that was left out.
+    """
+
+    place: tuple[int, ...]
+    offset: int
+    size: int
+    mask: int
+
+
+@dataclass(frozen=True)
 class Storage:
     """How a chunked dataset lies in its file, found sound.
 
     Args:
         chunk: Shape of a chunk.
         filters: In the order in which they were applied.
-        places: First index on each axis of the chunks that are there, by that on the first axis.
+        chunks: Those that are there, by their first index on the first axis.
         is_plain_type: True where the stored bytes are the numbers as numpy has them.
     """
 
     chunk: tuple[int, ...]
     filters: tuple[Filter, ...]
-    places: Mapping[int, Sequence[tuple[int, ...]]]
+    chunks: Mapping[int, Sequence[StoredChunk]]
     is_plain_type: bool
 
 
@@ -141,11 +161,14 @@ def _storage(dataset: h5py.Dataset, path: Path, limits: Limits, file_bytes: int)
     every = (properties.get_filter(number) for number in range(properties.get_nfilters()))
     filters = tuple((number, tuple(values)) for number, _, values, _ in every)
     _check_filters(filters, items, dataset.dtype, where)
-    places: dict[int, list[tuple[int, ...]]] = {}
-    for place in _places(dataset.id, filters, plain, file_bytes, where):
-        places.setdefault(place[0], []).append(place)
-    is_plain_type = bool(dataset.id.get_type().equal(h5t.py_create(dataset.dtype, logical=True)))
-    return Storage(chunk, filters, places, is_plain_type)
+    with Headers(path, dataset.file) as headers:
+        if headers.claimed_chunks(h5o.get_info(dataset.id).addr) > max(_FEW_CHUNKS, file_bytes // 8):
+            raise broken_chunk(where)
+    chunks: dict[int, list[StoredChunk]] = {}
+    for one in _chunks(dataset, chunk, filters, file_bytes, where):
+        chunks.setdefault(one.place[0], []).append(one)
+    is_same = dataset.id.get_type().equal(h5t.py_create(dataset.dtype, logical=True))
+    return Storage(chunk, filters, chunks, bool(is_same and dataset.dtype.kind != "b"))
 
 
 def _check_filters(filters: Sequence[Filter], items: int, dtype: np.dtype[Any], where: str) -> None:
@@ -174,30 +197,37 @@ def _is_sound_szip(values: Sequence[int], dtype: np.dtype[Any]) -> bool:
     return 2 <= block <= 32 and block % 2 == 0 and 0 < bits <= 8 * dtype.itemsize and 0 < line <= 4096
 
 
-def _places(
-    dataset: h5d.DatasetID, filters: Sequence[Filter], plain: int, file_bytes: int, where: str
-) -> list[tuple[int, ...]]:
-    """Where chunks lie in the dataset, each of whose bytes in the file may become a chunk."""
-    places: list[tuple[int, ...]] = []
+def _chunks(
+    dataset: h5py.Dataset, chunk: tuple[int, ...], filters: Sequence[Filter], file_bytes: int, where: str
+) -> list[StoredChunk]:
+    """The chunks of a dataset, each at a place of its own and of a size that may become a whole one."""
+    plain = math.prod(chunk) * dataset.dtype.itemsize
+    found: dict[tuple[int, ...], StoredChunk] = {}
     wrong: list[bool] = []
 
-    def look(chunk: h5d.StoreInfo) -> bool | None:
-        used = [number for bit, (number, _) in enumerate(filters) if not chunk.filter_mask >> bit & 1]
+    def look(one: h5d.StoreInfo) -> bool | None:
+        used = [number for bit, (number, _) in enumerate(filters) if not one.filter_mask >> bit & 1]
         spare = FLETCHER_BYTES if h5z.FILTER_FLETCHER32 in used else 0
         # What packing would make larger is stored plain, or a little larger; so may chunks at an edge be.
         is_packed = any(number in PACKERS for number in used)
         most = plain + plain // 8 + 1024
-        fits = spare < chunk.size <= most if is_packed else chunk.size in (plain, plain + spare)
-        if not fits or chunk.byte_offset is None or chunk.byte_offset + chunk.size > file_bytes:
+        fits = spare < one.size <= most if is_packed else one.size in (plain, plain + spare)
+        place = tuple(map(int, one.chunk_offset))
+        # A dataset that was made smaller may still have chunks beyond its ends.
+        inside = all(at < end for at, end in zip(place, dataset.shape, strict=True))
+        on_grid = not any(at % n for at, n in zip(place, chunk, strict=True))
+        in_file = one.byte_offset is not None and one.byte_offset + one.size <= file_bytes
+        if not (fits and on_grid and in_file) or place in found:
             wrong.append(True)
             return True
-        places.append(tuple(map(int, chunk.chunk_offset)))
+        if inside:
+            found[place] = StoredChunk(place, int(one.byte_offset), int(one.size), int(one.filter_mask))
         return None
 
-    dataset.chunk_iter(look)
+    dataset.id.chunk_iter(look)
     if wrong:
         raise broken_chunk(where)
-    return places
+    return list(found.values())
 
 
 def broken_chunk(where: str) -> UnreadableFileError:

@@ -16,7 +16,12 @@ from types import TracebackType
 import h5py
 
 _EXTERNAL_FILES, _LAYOUT, _CONTINUATION = 0x07, 0x08, 0x10
-_VIRTUAL = 3
+_CHUNKED, _VIRTUAL = 2, 3
+_INDEXED = 4
+"""The version of the layout message from which it says what kind of index chunks have."""
+_PARAMETERS = {3: 1, 4: 5, 5: 6}
+"""Bytes between the kind of an index (fixed array, extensible array, B-tree) and its address."""
+_DEEPEST_TREE = 8
 _CLASS_AT_1 = 3  # the version of the layout message from which the class is its second byte
 _SHARED = 0x02
 _MOST_BLOCKS = 4096
@@ -70,6 +75,33 @@ class Headers:
                 if content[1 if content[0] >= _CLASS_AT_1 else 2] == _VIRTUAL:
                     return True
         return False
+
+    def claimed_chunks(self, address: int) -> int:
+        """How many chunks the index of a dataset makes the library look at, one after another, be they there or not.
+
+        Indices of old files (version 1 B-trees) claim nothing: 0.
+
+        Args:
+            address: Of the dataset's header.
+
+        Raises:
+            BrokenHeaderError: The index is deeper than any.
+        """
+        layout = next((content for kind, _, content in self._messages(address) if kind == _LAYOUT), b"")
+        if len(layout) < 5 or layout[0] < _INDEXED or layout[1] != _CHUNKED:
+            return 0
+        place = 5 + layout[3] * layout[4]
+        skipped = _PARAMETERS.get(layout[place] if place < len(layout) else 0)
+        if skipped is None:
+            return 0
+        start = int.from_bytes(layout[place + 1 + skipped :][: self._offset_bytes], "little")
+        if start >= 2 ** (8 * self._offset_bytes) - 1:
+            return 0
+        table = self._bytes(self._base + start, 12 + 5 * self._length_bytes)
+        if table[:4] == b"BTHD" and struct.unpack_from("<H", table, 12)[0] > _DEEPEST_TREE:
+            raise BrokenHeaderError("a tree too deep")
+        at = {b"FAHD": 8, b"EAHD": 12 + 4 * self._length_bytes}.get(table[:4])
+        return 0 if at is None else int.from_bytes(table[at : at + self._length_bytes], "little")
 
     def _messages(self, address: int) -> Iterator[_Message]:
         start = self._base + address

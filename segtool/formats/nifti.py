@@ -216,7 +216,7 @@ def _load(path: Path) -> Nifti:
     """The header alone, through nibabel. Extensions stay unread: nobody needs them, and they claim any size."""
     with _opened(path) as file:
         head = file.read(_HEADER_BYTES)
-    kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+    kinds: tuple[Any, ...] = (nibabel.Nifti1Image, nibabel.Nifti2Image)
     kind = next((kind for kind in kinds if kind.header_class.may_contain_header(head)), None)
     if kind is None:
         raise ImageFileError("it is empty" if not head else "it has no NIfTI header")
@@ -233,7 +233,7 @@ def _load(path: Path) -> Nifti:
 
 def _opened(path: Path) -> Any:  # noqa: ANN401 - a binary file, plain or unpacked while it is read
     # Not through nibabel, whose gzip takes twice as long; and the checksum at the end is looked at.
-    return cast("Any", igzip.open(path, "rb")) if _is_packed(path) else path.open("rb")
+    return cast("Any", igzip).open(path, "rb") if _is_packed(path) else path.open("rb")
 
 
 def _is_packed(path: Path) -> bool:

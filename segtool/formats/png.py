@@ -143,7 +143,8 @@ class PictureFormat(NpzProbabilities):
 def _opened(path: Path) -> Iterator[Pillow.Image]:
     """The open picture; whatever a codec raises inside the block becomes one line."""
     try:
-        with Pillow.open(path, formats=KINDS) as picture:
+        # Of a path Pillow may map the file into memory: one that is cut short meanwhile then kills the process.
+        with path.open("rb") as file, Pillow.open(file, formats=KINDS) as picture:
             yield picture
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
         raise LimitError(

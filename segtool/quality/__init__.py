@@ -43,8 +43,8 @@ class Quality:
         lines = list(grid_warnings(case.geometry, statistics.grid if statistics else None, plane))
         found = looks(case, spec)
         elsewhere = list(equal_warnings(case, names))
-        if statistics is not None and statistics.exchange is not None and not elsewhere:
-            elsewhere += exchange_warnings(names, found, self._known, statistics.exchange)
+        if statistics is not None and not elsewhere:
+            elsewhere += exchange_warnings(names, found, self._known, statistics)
         for index, look in enumerate(found):
             # What lies in another channel's place is unlike the training anyhow.
             known = self._known[index] if self._known and not elsewhere else None

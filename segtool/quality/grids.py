@@ -9,6 +9,7 @@ _FINEST_MM, _COARSEST_MM = 0.1, 10.0
 _NARROWEST_MM, _WIDEST_MM = 100.0, 500.0
 _MOST_ANISOTROPIC = 20.0
 _EQUAL = 1.01
+_PERMUTED = 2.0
 _FLAT = 4  # times fewer voxels along one axis than along both others
 _BEYOND_TRAINING = 2.0
 _REMEDY = "check the header with `segtool inspect`"
@@ -56,7 +57,7 @@ def _implausible(geometry: Geometry, spacing: tuple[float, ...], extent: list[fl
         if max(spacing) <= min(spacing) * _EQUAL:
             yield f"the slices' distance is missing (or a thin slab: {shape} voxels of {voxel} mm)"
             return
-        if spacing[few] < min(spacing[axis] for axis in others) / _EQUAL:
+        if _PERMUTED * spacing[few] < max(spacing[axis] for axis in others):
             yield f"axes and spacings look permuted ({shape} voxels of {voxel} mm)"
             return
     across = sorted(extent)

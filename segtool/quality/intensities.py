@@ -11,14 +11,15 @@ import numpy as np
 from segtool.case import Case
 from segtool.quality.likeness import Reference, distances, exchange
 from segtool.quality.look import PICTURES, Look
-from segtool.spec_statistics import ChannelStatistics
+from segtool.spec_statistics import ChannelStatistics, StatisticsSpec
 
 _BRIGHT_BORDER = 0.8
 _AIR_SHARE = 0.05
 _NOISE_GRAIN = 0.35
 _FEW_LEVELS = 8
 _MORE_THAN_BYTES = 1000
-_LEAST_GAIN = 0.05
+_LEAST_GAIN, _LEAST_GAIN_OF_SEVERAL = 0.5, 0.05
+"""One picture may lie between two sequences; the mean of eight does not."""
 _WHAT, _KIND = ("intensities", "pictures"), ("histogram distance", "distance")
 _INSPECT = "check the sequence with `segtool inspect`"
 
@@ -79,21 +80,27 @@ def _margin(cases: int) -> float:
 
 
 def exchange_warnings(
-    names: Sequence[str], seen: Sequence[Look | None], known: Sequence[Known], limit: float
+    names: Sequence[str], seen: Sequence[Look | None], known: Sequence[Known], statistics: StatisticsSpec
 ) -> Iterator[str]:
     """A line where the channels fit the training better in another order.
 
     Args:
         names: Of the model's channels.
         seen: Of the case.
-        known: Of the training.
-        limit: Gain of training cases.
+        known: Of the training's channels.
+        statistics: All of the training's.
     """
-    found = [one.features for one in seen if one is not None]
+    found = [one for one in seen if one is not None]
+    limit, learnt_from = statistics.exchange, statistics.cases
+    if statistics.exchange_of_several is not None and all(one.pictures == PICTURES for one in found):
+        limit, learnt_from = statistics.exchange_of_several, statistics.cases // PICTURES
+    if limit is None:
+        return
+    least = _LEAST_GAIN if any(one.pictures == 1 for one in found) else _LEAST_GAIN_OF_SEVERAL
     if len(found) < len(names) or len(found) < 2:
         return
-    best = exchange(distances(found, [one.reference for one in known]))
-    if best.gain <= max(0.0, limit) + _LEAST_GAIN:
+    best = exchange(distances([one.features for one in found], [one.reference for one in known]))
+    if best.gain <= max(least, _margin(learnt_from) * limit):
         return
     moved = [f"{names[i]} looks like {names[other]}" for i, other in enumerate(best.order) if i != other]
     yield (

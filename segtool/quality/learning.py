@@ -86,13 +86,13 @@ class StatisticsLearner:
             )
             for c in range(features.shape[1])
         )
-        gains = [exchange(costs).gain for costs in apart] if len(channels) > 1 else []
         return StatisticsSpec(
             cases=count,
             channels=channels,
             grid=self._grid(),
             mask=self._mask(),
-            exchange=_rounded(float(np.quantile(gains, _QUANTILES[-1]))) if gains else None,
+            exchange=_gain(apart),
+            exchange_of_several=rows and _gain(rows[0]),
         )
 
     def _grid(self) -> GridStatistics | None:
@@ -186,6 +186,13 @@ def _channel(
 def _limits(values: Float64Array) -> Quantiles:
     half, most, nearly_all = (_rounded(float(value)) for value in np.quantile(values, _QUANTILES))
     return half, most, nearly_all
+
+
+def _gain(apart: Float64Array) -> float | None:
+    """What 99 % of the gains stay below, of ``(n, C, C)`` distances; None of one channel."""
+    if apart.shape[1] < 2:
+        return None
+    return _limits(np.array([exchange(costs).gain for costs in apart]))[-1]
 
 
 def _three_ranges(rows: list[list[float]]) -> tuple[Range, Range, Range]:

@@ -44,9 +44,10 @@ KEYWORDS = (*TEXTS, *NUMBERS, *CODES)
 """DICOM keywords that conditions may name, ``Text`` and ``Folder`` beside them."""
 
 _NO_AGENT = re.compile(
-    r"\W*(?:none|no|not|nil|na|n|n/a|null|false|ohne|kein\w*|sans|sin|senza|sem|non|0|without|w/?o|unknown|nothing)?"
-    r"\W*(?:contrast\w*|km|agent|given|used|applied|administered)?\W*"
+    r"\W*+(?:none|no|not|nil|na|n|n/a|null|false|ohne|kein\w*|sans|sin|senza|sem|non|0|without|w/?o|unknown|nothing)?"
+    r"\W*+(?:contrast\w*|km|agent|given|used|applied|administered)?\W*+"
 )
+"""What it takes of signs between words it keeps: else a text of a thousand blanks would take minutes."""
 _SEPARATORS = re.compile(r"[\s_\-.,;:()\[\]{}^#|\\'\"=<>]+")
 _DOTTED = re.compile(r"(?<![^\W_])(?:[a-z]\.)+[a-z]\.?(?![^\W_])")
 _T2_STAR = re.compile(r"(?<=t2)\s?\*")

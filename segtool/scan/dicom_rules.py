@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from segtool.errors import UsageError
 from segtool.formats.dicom.facts import SeriesFacts
@@ -33,8 +33,12 @@ from segtool.scan.dicom_conditions import (
 _OWN = Path(__file__).with_suffix(".toml")
 _HINT = f"The rules that come with segtool show how they are written: {_OWN}"
 _THRESHOLD = 4.0
+_SHOWN = 100
 
-_Points = StrictInt | StrictFloat
+_HIGHEST = 1e9
+_LONGEST, _DEEPEST = 2**20, 50
+"""Bytes of a rule file, and lists of words within lists of words."""
+_Points = Annotated[StrictInt | StrictFloat, Field(ge=-_HIGHEST, le=_HIGHEST)]
 _Written = (
     StrictBool | StrictStr | StrictInt | StrictFloat | list[StrictInt | StrictFloat] | list[StrictStr | list[StrictStr]]
 )
@@ -156,9 +160,16 @@ class Rules:
         return plain_test(keyword, condition)
 
     def _spelt_out(self, words: Iterable[str]) -> Iterator[str]:
-        for word in words:
+        known: set[str] = set()
+        pending = [*words][::-1]
+        while pending:
+            word = pending.pop()
+            # Lists may name lists that name lists: each counts once, or the words would double with every list.
+            if word in known:
+                continue
+            known.add(word)
             if word.startswith("@"):
-                yield from self._spelt_out(self.words[word[1:]])
+                pending += self.words[word[1:]][::-1]
             else:
                 yield word
 
@@ -202,7 +213,11 @@ def _own_rules() -> Rules:
 
 def _read(path: Path) -> _File:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise UsageError(f"{path}: more than {_LONGEST} bytes, no file of rules", "Check the path.")
+        text = content.decode("utf-8")
         raw = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
         return _File.model_validate(raw)
     except OSError as error:
@@ -232,8 +247,9 @@ def _checked(file: _File, path: Path, base: Callable[[], Rules] | None) -> Rules
         fault = _fault(selection, words)
         if fault:
             raise UsageError(f"{path}: selections, number {number} ({', '.join(selection.names)}): {fault}", _HINT)
+    sound: set[str] = set()
     for name in words:
-        fault = _fault_of_words(words[name], words, (name,))
+        fault = _fault_of_words(words[name], words, (name,), sound)
         if fault:
             raise UsageError(f"{path}: words, {name}: {fault}", _HINT)
     own = [name for selection in file.selections for name in selection.names]
@@ -270,7 +286,7 @@ def _fault_of_condition(keyword: str, condition: object, words: Mapping[str, lis
     if keyword in NUMBERS:
         pair = condition if isinstance(condition, list) else [condition, condition]
         numbers = [number for number in pair if isinstance(number, (int, float))]
-        good = len(pair) == len(numbers) == 2 and numbers[0] <= numbers[1]
+        good = len(pair) == len(numbers) == 2 and -_HIGHEST <= numbers[0] <= numbers[1] <= _HIGHEST
         return None if good else "wanted a number or [lowest, highest]"
     if isinstance(condition, str):
         return _fault_of_expression(condition)
@@ -281,18 +297,21 @@ def _fault_of_condition(keyword: str, condition: object, words: Mapping[str, lis
     if len({type(value) for value in condition}) > 1 or not isinstance(condition[0], (str, list)):
         return "wanted a list of words, or a list of lists of words"
     groups = condition if isinstance(condition[0], list) else [condition]
-    return next(filter(None, (_fault_of_words(group, words, ()) for group in groups)), None)
+    return next(filter(None, (_fault_of_words(group, words, (), set()) for group in groups)), None)
 
 
 def _fault_of_expression(text: str) -> str | None:
     try:
         re.compile(text)
-    except re.error as error:
-        return f"{text!r} is no regular expression ({error})"
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"{text[:_SHOWN]!r} is no regular expression ({error})"
     return None
 
 
-def _fault_of_words(group: list[str], words: Mapping[str, list[str]], within: tuple[str, ...]) -> str | None:
+def _fault_of_words(
+    group: list[str], words: Mapping[str, list[str]], within: tuple[str, ...], sound: set[str]
+) -> str | None:
+    """What is wrong with a list of words; names of lists without a fault are put into ``sound``."""
     if not group:
         return "an empty list of words"
     for word in group:
@@ -300,11 +319,16 @@ def _fault_of_words(group: list[str], words: Mapping[str, list[str]], within: tu
             return "an empty word"
         if word.startswith("@"):
             name = word[1:]
+            if name in sound:
+                continue
+            if len(within) > _DEEPEST:
+                return f"lists of words more than {_DEEPEST} deep in each other"
             if name in within:
                 return f"{word} stands for itself"
             if name not in words:
                 return f"{word} is no list under [words]"
-            fault = _fault_of_words(words[name], words, (*within, name))
+            fault = _fault_of_words(words[name], words, (*within, name), sound)
             if fault:
                 return fault
+            sound.add(name)
     return None

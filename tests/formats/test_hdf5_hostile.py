@@ -243,7 +243,7 @@ def test_sound_values_are_those_that_the_library_reads(tmp_path, what, dtype, ag
     with h5py.File(source.path) as file:
         expected = np.asarray(file["x"][()])
     np.testing.assert_array_equal(FORM.read_image(source).data[0], expected)
-    for number in (0, 4, 6):
+    for number in (0, 1, 2, 6):  # all of a block, so that none stays in memory
         one = FORM.read_image(Source("hdf5", source.paths, f"x[{number}]"))
         np.testing.assert_array_equal(one.data[0], expected[number])
 

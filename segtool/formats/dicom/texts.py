@@ -60,6 +60,7 @@ _ACQUISITION: Wanted = {
     0x0018_1030: ("ProtocolName", b"LO"),
     0x0020_0011: ("SeriesNumber", b"IS"),
 }
+_MATCHED = frozenset(keyword for keyword, _ in _ACQUISITION.values())
 _TEXTS: Wanted = {**_PERSONAL, **_ACQUISITION}
 _KEYWORDS = frozenset(keyword for keyword, _ in (*_TEXTS.values(), *TAGS.values()))
 
@@ -76,6 +77,8 @@ _FEWEST_DIGITS, _FEWEST_LETTERS, _FEWEST_OF_PLACES = 4, 2, 4
 """Of a word that identifies anybody. There are names of two letters; the number 7 is nobody's own."""
 _FEWEST_OF_UIDS = 16
 """Shorter ones are made by hand and tell nobody anything."""
+_LONGEST_TEXT, _LONGEST_PERSONAL = 256, 1024
+"""Bytes of a text that are looked at: the standard has 64 letters, and 1024 for addresses."""
 _DAY = 8
 """Digits of a date and time that are the date."""
 _OF_NOBODY = frozenset({
@@ -150,10 +153,13 @@ class _Texts:
 
     def __init__(self, file: FileFacts) -> None:
         self._values = _values(file.path)
-        self._set = self._values.get("SpecificCharacterSet", b"").strip(b"\0 ").decode("ascii", "replace")
+        self._set = (
+            self._values.get("SpecificCharacterSet", b"")[:_LONGEST_TEXT].strip(b"\0 ").decode("ascii", "replace")
+        )
 
     def text(self, keyword: str) -> str:
-        value = self._values.get(keyword, b"").strip(b"\0 \t\r\n")
+        longest = _LONGEST_TEXT if keyword in _MATCHED else _LONGEST_PERSONAL
+        value = self._values.get(keyword, b"")[:longest].strip(b"\0 \t\r\n")
         codec = _CODECS.get(self._set)
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii")
