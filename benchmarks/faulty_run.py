@@ -9,6 +9,7 @@ import dataclasses
 import os
 import resource
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -335,6 +336,8 @@ def main() -> None:
     """Let the fault in and run the command."""
     from segtool.cli import main as segtool
 
+    # A shell switches it off for what it starts in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     give_up_privileges()
     let_in(sys.argv[1])
     segtool(sys.argv[2:])

@@ -1,8 +1,8 @@
 """Determinism: the same input, model and device give the same bytes, however the work is divided.
 
-``python -m benchmarks.reliability_determinism [--scale 0.1]``. One folder of slices and one of volumes is segmented again
-and again: in batches of 1, 2, 3 and 8; with 1, 2 and 4 threads of the engine; with 1, 2 and 4 threads that read and
-write; with the inputs in another order; each case alone; once more; and after an interruption. Of every result the
+``python -m benchmarks.reliability_determinism [--scale 0.1]``. A folder of slices and one of volumes are segmented many
+times: in batches of 1, 2, 3 and 8; with 1, 2 and 4 threads of the engine; with 1, 2 and 4 threads that read and write;
+with the inputs in another order; each case alone; once more; and after an interruption. Of every result the
 SHA-256 is held against the first run's: label maps, probability maps and the report without its times. Where an engine
 chooses other arithmetic by itself, the largest difference of a probability and the number of other labels are given.
 """
@@ -77,9 +77,11 @@ def _timeless(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 @contextmanager
-def workers(readers: int, engines: int) -> Iterator[None]:
-    """Give the stages so many reading and writing threads, whatever the machine has."""
-    with mock.patch.object(pipeline, "cores", lambda: readers), mock.patch.object(pipeline, "_ENGINES_FED", engines):
+def workers(count: int) -> Iterator[None]:
+    """Let so many threads read, and so many write, whatever the machine has."""
+    usual = pipeline._stage_options
+    crowded = lambda *given: replace(usual(*given), readers=count, writers=count)  # noqa: E731
+    with mock.patch.object(pipeline, "_stage_options", crowded):
         yield
 
 
@@ -98,7 +100,7 @@ def variants(setting: Setting) -> Iterator[tuple[str, Callable[[Path], None]]]:
     for count in WORKERS:
 
         def crowded(output: Path, count: int = count) -> None:
-            with workers(count, 2 * count):
+            with workers(count):
                 run([setting.inputs], output)
 
         yield f"workers {count}", crowded
@@ -133,8 +135,8 @@ def hold(setting: Setting, folder: Path) -> dict[str, Any]:
         rows[name] = {"files": len(wanted), "other_results": len(results), **_apart(first, output, results)}
         if name in ("again", "resumed"):
             rows[name]["other_reports"] = [path for path in other if path in told]
-    return {"device": setting.device, "precision": setting.precision, "variants": rows,
-            "identical": not any(row["other_results"] or row.get("other_reports") for row in rows.values())}  # fmt: skip
+    same = not any(row["other_results"] or row.get("other_reports") for row in rows.values())
+    return {"device": setting.device, "precision": setting.precision, "identical": same, "variants": rows}
 
 
 def _apart(first: Path, output: Path, results: Sequence[str]) -> dict[str, Any]:
@@ -176,8 +178,10 @@ def settings(folder: Path, scale: float) -> list[Setting]:
     write_volumes(folder / "volumes", max(3, round(VOLUMES * scale)))
     solid = write_model(folder / "solid.onnx", volume_spec(32))
     engines: list[tuple[str, Device, Precision | None]] = [
-        ("onnxruntime fp32", "cpu", "fp32"), ("openvino fp32", "openvino", "fp32"), ("openvino bf16", "openvino", "bf16"),
-    ]  # fmt: skip
+        ("onnxruntime fp32", "cpu", "fp32"),
+        ("openvino fp32", "openvino", "fp32"),
+        ("openvino bf16", "openvino", "bf16"),
+    ]
     kinds: list[tuple[str, Path, Path | None]] = [
         ("slices", folder / "slices", None), ("volumes", folder / "volumes", solid),
     ]  # fmt: skip

@@ -23,6 +23,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.common import machine, save, versions
@@ -77,17 +78,21 @@ def _results_are_folders(_scans: Path, output: Path) -> None:
         (output / f"spoilt_{index}.png").mkdir(parents=True)
 
 
+def _write_volume(path: Path, voxels: npt.NDArray[np.uint8]) -> None:
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)  # type: ignore[no-untyped-call]
+
+
 def _noise(scans: Path, _output: Path) -> None:
     """Results that no disk of ours holds."""
     voxels = np.random.default_rng(0).integers(0, 200, (96, 96, 96)).astype(np.uint8)
     for path in scans.glob("spoilt_*"):
-        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)  # type: ignore[no-untyped-call]
+        _write_volume(path, voxels)
 
 
 def _huge(scans: Path, _output: Path) -> None:
     """A volume that takes half a gigabyte."""
     for path in scans.glob("spoilt_*"):
-        nibabel.save(nibabel.Nifti1Image(np.zeros((800, 800, 800), np.uint8), np.eye(4)), path)  # type: ignore[no-untyped-call]
+        _write_volume(path, np.zeros((800, 800, 800), np.uint8))
 
 
 _ONE = ("--batch", "1")
@@ -160,7 +165,7 @@ def _write_folder(folder: Path, kind: str) -> None:
         if kind == "pictures":
             Image.fromarray(voxels).save(folder / f"{name}.png")
         else:
-            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / f"{name}.nii.gz")
+            _write_volume(folder / f"{name}.nii.gz", voxels)
 
 
 class Bench:

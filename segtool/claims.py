@@ -29,16 +29,17 @@ class LockFile:
     all locks of the process.
 
     Args:
-        path: Made where it does not exist.
+        path: The file.
+        create: Make it where it does not exist.
 
     Raises:
         OSError: It cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         where_known = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | where_known, 0o666)
+        self._file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | where_known, 0o666)
         self._lock = threading.Lock()
 
     @property

@@ -56,6 +56,10 @@ class CaseFinisher:
         self._run.add(result)
         self._progress.on_case(result)
 
+    def is_of(self, result: CaseResult, source: CaseSource) -> bool:
+        """True where a result was made of the very files of ``source``."""
+        return result.stamp is None or result.stamp == stamp_of(source, self._fleeting)
+
     def already_done(self, source: CaseSource) -> bool:
         """True where an earlier run's result is gone on with, whose scores and measurements then join the report.
 

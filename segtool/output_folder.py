@@ -70,12 +70,14 @@ class RunIdentity:
         model: Names and versions of the models, for messages.
         checksums: SHA-256 of the model files.
         options: Whatever else changes a label map, as the report has it.
+        files: What is written besides label maps, such as ``--overlay``: processes that share a run agree in it too.
     """
 
     version: str
     model: str
     checksums: tuple[str, ...]
     options: Mapping[str, Any]
+    files: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -84,6 +86,7 @@ class RunIdentity:
             "model": self.model,
             "models": [{"sha256": checksum} for checksum in self.checksums],
             "options": dict(self.options),
+            "files": list(self.files),
         }
 
     @classmethod
@@ -96,13 +99,25 @@ class RunIdentity:
         # Reports of an older version name one model, by its checksum alone.
         checksums = [one["sha256"] for one in content.get("models", ())] or [content["model_sha256"]]
         return cls(
-            str(content.get("tool_version")), str(content.get("model")), tuple(checksums), dict(content["options"])
+            str(content.get("tool_version")),
+            str(content.get("model")),
+            tuple(checksums),
+            dict(content["options"]),
+            tuple(content.get("files", ())),
         )
 
-    def difference(self, other: "RunIdentity", *, with_version: bool = False) -> str:
-        """What ``other`` has in place of this run's, such as ``threshold 0.4 instead of 0.5``; empty where nothing."""
-        if with_version and self.version != other.version:
+    def difference(self, other: "RunIdentity", *, at_once: bool = False) -> str:
+        """What ``other`` has in place of this run's, such as ``threshold 0.4 instead of 0.5``; empty where nothing.
+
+        Args:
+            other: Another run.
+            at_once: They are to share the work, and not to go on with each other's.
+        """
+        if at_once and self.version != other.version:
             return f"segtool {other.version} instead of {self.version}"
+        if at_once and self.files != other.files:
+            theirs, mine = (" ".join(one.files) or "label maps alone" for one in (other, self))
+            return f"{theirs} instead of {mine}"
         if self.checksums != other.checksums:
             if self.model != other.model:
                 return f"the model {other.model} instead of {self.model}"
@@ -130,6 +145,11 @@ class RunIdentity:
 def run_files(folder: Path) -> list[Path]:
     """Run files of the whole and of parts."""
     return sorted(folder.glob(f"{RUN_FILE}*"))
+
+
+def part_reports(folder: Path) -> list[Path]:
+    """Reports of parts, of either kind."""
+    return sorted(path for path in folder.glob("report-part-*") if _REPORT.fullmatch(path.with_suffix(".json").name))
 
 
 def earlier_results(

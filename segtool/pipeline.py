@@ -84,7 +84,7 @@ def _predict(
     found = _share(found, part)
     check_writable(options.output)
     checksums, settings = [member.sha256 for member in models.members], _settings(options, models, thresholds)
-    identity = RunIdentity(__version__, models.name, tuple(checksums), settings)
+    identity = RunIdentity(__version__, models.name, tuple(checksums), settings, _files_besides(options))
     run = SharedRun(options.output, identity, part, options.resume)
     report = RunReport(options, settings, models, found, run, start, scan_s)
     is_told = False
@@ -123,6 +123,16 @@ def _predict(
         run.leave(report.write if is_told else None, all(source.name in run.results for source in found.cases))
     assert report.written is not None
     return report.written
+
+
+def _files_besides(options: PredictOptions) -> tuple[str, ...]:
+    """What is written or scored besides label maps."""
+    asked = {
+        "--overlay": options.overlay,
+        "--save-probabilities": options.save_probabilities,
+        "--soft-metrics": options.soft_metrics,
+    }
+    return tuple(flag for flag, is_asked in asked.items() if is_asked)
 
 
 def _stage_options(options: PredictOptions, thresholds: Thresholds, calls: int) -> StageOptions:

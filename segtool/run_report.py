@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segtool.ensemble import Ensemble
+from segtool.errors import OutputError
 from segtool.output_folder import Part
 from segtool.predict_options import PredictOptions
 from segtool.report import CaseResult, Report
@@ -62,8 +63,15 @@ class RunReport:
         """
         self.written = self._report()
         path = self._options.output / Part(*self._options.part).report
-        self.written.write_json(path.with_suffix(".json"))
-        self.written.write_csv(path.with_suffix(".csv"))
+        try:
+            self.written.write_json(path.with_suffix(".json"))
+            self.written.write_csv(path.with_suffix(".csv"))
+        except OutputError as error:
+            done = self.written.counts["done"] + self.written.counts["skipped"]
+            raise OutputError(
+                f"{error.problem}; the results of {done} cases lie in {self._options.output}",
+                "Make room or way for the report and run again with --continue.",
+            ) from error
 
     def _report(self) -> Report:
         members = [(member.name, member.sha256) for member in self._models.members]

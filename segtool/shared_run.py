@@ -7,19 +7,17 @@ removes it; after a kill it stays and says which results are this run's.
 """
 
 import contextlib
-import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from segtool.atomic import remove_abandoned
 from segtool.claims import THREADS_EXCLUDE_EACH_OTHER, LockFile, NoLocksError
-from segtool.errors import OutputError, UsageError
-from segtool.output_folder import RUN_FILE, Part, RunIdentity, earlier_results, run_files
+from segtool.errors import OutputError, UsageError, UserError
+from segtool.output_folder import RUN_FILE, Part, RunIdentity, earlier_results, part_reports, run_files
 from segtool.report import CaseResult
+from segtool.run_file import Content, line_of, read_run_file
 
 _GATE = 2**30
 _APPENDING = _GATE + 1
@@ -28,62 +26,6 @@ _CASES, _CASE_COUNT = _GATE + 2**20, 2**29  # two cases on one byte wait for eac
 
 _here: set[str] = set()
 """Run files that this process has open."""
-
-
-@dataclass
-class Content:
-    """What the lines of a run file say.
-
-    Attributes:
-        identity: Of the run; None before its line.
-        results: By case, whoever finished it.
-        lost: What scans could not make a case of.
-        earlier: By case, what an earlier run did that this one goes on with.
-        trusts_files: It goes on with results of which nothing is known but that they are there.
-        runs: How many, each of which the next has replaced or gone on with.
-    """
-
-    identity: RunIdentity | None = None
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    lost: dict[str, dict[str, Any]] = field(default_factory=dict)
-    earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
-    trusts_files: bool = False
-    runs: int = 0
-
-    def take(self, line: bytes) -> str | None:
-        """Take in one line; returns the case of which it is the result."""
-        try:
-            ((kind, value),) = json.loads(line).items()
-            if kind != "run":
-                CaseResult.from_dict(value)  # raises where it is none
-            if kind == "run":
-                self._begin(value)
-            elif kind == "case":
-                self.results[value["name"]] = value
-                return str(value["name"])
-            elif kind == "lost":
-                self.lost[f"{value['name']} {value.get('error')}"] = value
-            elif kind == "earlier":
-                self.earlier[value["name"]] = value
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            pass  # left half written by a process that was killed
-        return None
-
-    def _begin(self, value: Mapping[str, Any]) -> None:
-        identity, trusts_files = RunIdentity.from_dict(value), value["trusts_files"]
-        self.earlier = {**self.earlier, **self.results} if value["continues"] else {}
-        self.results, self.lost = {}, {}
-        self.identity, self.trusts_files = identity, trusts_files
-        self.runs += 1
-
-
-def read_run_file(path: Path) -> Content:
-    """What a run file says; nothing where there is none."""
-    content = Content()
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            content.take(line)
-    return content
 
 
 class SharedRun:
@@ -177,7 +119,12 @@ class SharedRun:
             self._file.give(_SEATS, _SEAT_COUNT)
         self.refresh()
         if is_alone:
-            self._begin(resume)
+            try:
+                self._begin(resume)
+            except UserError:
+                if not self._read:
+                    self._path.unlink(missing_ok=True)  # it was made just now
+                raise
         else:
             self._join()
         self._seat = next((seat for seat in range(_SEAT_COUNT) if self._take(_SEATS + seat)), None)
@@ -189,13 +136,14 @@ class SharedRun:
     def _join(self) -> None:
         theirs = self._content.identity
         assert theirs is not None
-        if difference := self._identity.difference(theirs, with_version=True):
+        if difference := self._identity.difference(theirs, at_once=True):
             raise UsageError(
                 f"{self._folder}: another process is at work there with {difference}",
                 "Repeat its options to share its work, wait for it, or choose another folder with --output.",
             )
 
     def _begin(self, resume: bool) -> None:
+        self._refuse_overlap()
         was_killed = self._read > 0
         known = self._content.identity
         if was_killed or resume:
@@ -207,10 +155,14 @@ class SharedRun:
             trusts_files = self._content.trusts_files
         elif resume:
             others = [(path, read_run_file(path)) for path in run_files(self._folder) if path != self._path]
-            left = [(path, one.identity, list(one.results.values())) for path, one in others if one.identity]
+            left = [
+                (path, one.identity, list({**one.earlier, **one.results}.values()))
+                for path, one in others
+                if one.identity
+            ]
             rows = earlier_results(self._folder, self._identity, left)
             trusts_files = rows is None
-            lines = [_line("earlier", row) for row in rows or ()]
+            lines = [line_of("earlier", row) for row in rows or ()]
         elif self._part.is_whole:
             self._supersede_parts()
         else:
@@ -218,15 +170,37 @@ class SharedRun:
             if whole is not None:
                 self._identity.check_same(whole, self._folder, self._folder / RUN_FILE)
         head = {"continues": resume, "trusts_files": trusts_files}
-        self._append([*lines, _line("run", {**self._identity.as_dict(), **head})])
+        self._append([*lines, line_of("run", {**self._identity.as_dict(), **head})])
         self._file.sync()  # what is written from now on is this run's, after a power cut too
         self.refresh()
 
     def _supersede_parts(self) -> None:
         """Results of parts are about to be replaced: what tells of them would be wrong."""
-        for path in (*run_files(self._folder), *self._folder.glob("report-part-*-of-*.*")):
-            if path != self._path and path.suffix in ("", ".json", ".csv"):
+        for path in (*run_files(self._folder), *part_reports(self._folder)):
+            if path != self._path:
                 path.unlink(missing_ok=True)
+
+    def _refuse_overlap(self) -> None:
+        """Parts know nothing of each other: those of one division are the only ones that have no case in common."""
+        for path in run_files(self._folder):
+            is_beside = not self._part.is_whole and path.name.endswith(f"-of-{self._part.of}")
+            if path != self._path and not is_beside and self._is_busy(path):
+                what = path.name.removeprefix(RUN_FILE).strip("-").replace("-", " ") or "all cases"
+                raise UsageError(
+                    f"{self._folder}: another process is at work there on {what}",
+                    "Wait for it, divide the cases as it does, or choose another folder with --output.",
+                )
+
+    def _is_busy(self, path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            file = LockFile(path, create=False)
+            try:
+                return not file.take(_SEATS, _SEAT_COUNT)
+            except NoLocksError as error:
+                self._without_locks(error)
+            finally:
+                file.close()
+        return False
 
     # Working
 
@@ -270,7 +244,7 @@ class SharedRun:
         with self._lock:
             self.mine.add(result.name)
             self.results[result.name] = result
-            self._unsaved.append(_line("case", result.to_plain()))
+            self._unsaved.append(line_of("case", result.to_plain()))
             self._save()
             self._finished.notify_all()
 
@@ -313,7 +287,7 @@ class SharedRun:
         with self._lock:
             rows = [row.to_plain() for row in lost]
             self._unsaved += (
-                _line("lost", row) for row in rows if f"{row['name']} {row.get('error')}" not in self._content.lost
+                line_of("lost", row) for row in rows if f"{row['name']} {row.get('error')}" not in self._content.lost
             )
             self.refresh()
             self._save()
@@ -367,7 +341,3 @@ class SharedRun:
         if not reported:
             return not (self.results or content.earlier)
         return finished or (not content.trusts_files and set(content.earlier) <= set(self.results))
-
-
-def _line(kind: str, value: Mapping[str, Any]) -> bytes:
-    return json.dumps({kind: value}, separators=(",", ":")).encode() + b"\n"

@@ -3,8 +3,8 @@
 A signature is over a short statement of the model's bytes, not over the bytes themselves, so that it can be read and
 checked before the model is parsed::
 
-    {"statement": {"format": 1, "model": "glioma", "version": "2", "sha256": "...", "bytes": 15512120,
-                   "weights": {"glioma.onnx.data": {"sha256": "...", "bytes": 48000000}}},
+    {"statement": {"format": 1, "model": "glioma", "version": "2", "sha256": "...", "size_bytes": 15512120,
+                   "weights": {"glioma.onnx.data": {"sha256": "...", "size_bytes": 48000000}}},
      "key": "sha256 of the public key", "signature": "base64"}
 
 Keys are PEM files, as ``openssl genpkey -algorithm ed25519`` makes them.
@@ -46,7 +46,7 @@ class FileFacts(_Frozen):
     """Size and checksum of a file."""
 
     sha256: Sha256
-    bytes: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(ge=0)]
 
 
 class Statement(FileFacts):
@@ -154,7 +154,9 @@ def sign(model: Path, private_key: Path) -> Path:
             f"{model}: its weights {below[0]!r} lie in a folder of their own", "Put them beside the model."
         )
     own = _facts(model)
-    statement = Statement(model=spec.name, version=spec.version, sha256=own.sha256, bytes=own.bytes, weights=weights)
+    statement = Statement(
+        model=spec.name, version=spec.version, sha256=own.sha256, size_bytes=own.size_bytes, weights=weights
+    )
     signed = Signed(
         statement=statement,
         key=_fingerprint(key.public_key()),
@@ -184,6 +186,8 @@ def read_statement(model: Path, public_key: Path) -> Statement:
     try:
         signed = Signed.model_validate_json(content)
         signature = base64.b64decode(signed.signature, validate=True)
+        if base64.b64encode(signature).decode("ascii") != signed.signature:
+            raise ValueError("another spelling of the same bytes")
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path}: not a signature of a model", _NEW_SIGNATURE) from error
     wanted = _fingerprint(public)
@@ -255,10 +259,10 @@ def _files(model: Path, statement: Statement) -> list[tuple[Path, FileFacts]]:
 
 
 def _check(path: Path, found: FileFacts, wanted: FileFacts) -> None:
-    if (found.sha256, found.bytes) != (wanted.sha256, wanted.bytes):
+    if (found.sha256, found.size_bytes) != (wanted.sha256, wanted.size_bytes):
         raise ModelError(
-            f"{path}: changed since it was signed (sha256 {found.sha256[:16]} of {found.bytes} bytes, wanted "
-            f"{wanted.sha256[:16]} of {wanted.bytes})",
+            f"{path}: changed since it was signed (sha256 {found.sha256[:16]} of {found.size_bytes} bytes, wanted "
+            f"{wanted.sha256[:16]} of {wanted.size_bytes})",
             "Get the file again from its source.",
         )
 
@@ -275,4 +279,4 @@ def _facts(path: Path, copy: IO[bytes] | None = None) -> FileFacts:
                     copy.write(piece)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read or copied ({error.strerror or error})", "Check the path.") from error
-    return FileFacts(sha256=digest.hexdigest(), bytes=size)
+    return FileFacts(sha256=digest.hexdigest(), size_bytes=size)

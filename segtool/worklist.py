@@ -1,9 +1,10 @@
 """Which case comes next: none that another process has, none that is done, and in the end none left over."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from segtool.case import CaseSource
+from segtool.errors import UsageError
 from segtool.finishing import CaseFinisher
 from segtool.report import CaseResult
 from segtool.shared_run import SharedRun
@@ -37,11 +38,17 @@ class Worklist:
     ) -> None:
         self._cases, self._run, self._finisher, self._is_ending = cases, run, finisher, is_ending
         self._on_elsewhere, self._most = on_elsewhere, most
-        self._names = {source.name for source in cases}
+        self._sources = {source.name: source for source in cases}
 
     def __iter__(self) -> Iterator[CaseSource]:
+        """The next case, and the next.
+
+        Raises:
+            UsageError: Another process does other scans under the same names.
+        """
         waiting: Sequence[CaseSource] = self._cases
-        self._look()
+        self._run.refresh()
+        self._take_in(list(self._run.results.values()))
         while waiting:
             claimed_elsewhere: list[CaseSource] = []
             for source in waiting:
@@ -55,7 +62,7 @@ class Worklist:
                     claimed_elsewhere.append(source)
                     continue
                 # Only now: its result may have come just before it was given back.
-                self._look()
+                self._take_in(self._run.refresh())
                 if source.name in self._run.results:
                     self._run.release(source.name)
                 elif not self._finisher.already_done(source):
@@ -63,9 +70,17 @@ class Worklist:
             waiting = claimed_elsewhere
             if waiting:
                 time.sleep(_WAIT_S)
-                self._look()
+                self._take_in(self._run.refresh())
 
-    def _look(self) -> None:
-        for result in self._run.refresh():
-            if result.name in self._names:
-                self._on_elsewhere(result)
+    def _take_in(self, found: Iterable[CaseResult]) -> None:
+        """What other processes have finished."""
+        for result in found:
+            source = self._sources.get(result.name)
+            if source is None:
+                continue
+            if not self._finisher.is_of(result, source):
+                raise UsageError(
+                    f"case {result.name!r}: another process has made a result of this name from other files",
+                    "Give runs on different scans a folder each with --output.",
+                )
+            self._on_elsewhere(result)

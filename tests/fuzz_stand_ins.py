@@ -34,10 +34,10 @@ class Faulty(Target):
             case b"large":
                 return np.ones(2**26).sum()
             case b"large claim":
-                return np.empty(2**40)
+                return bytearray(2**40)
             case b"asks":
                 try:
-                    return np.empty(2**36)
+                    return bytearray(2**36)
                 except MemoryError as error:
                     raise UnreadableFileError(f"{path}: broken", "Copy it again.") from error
         return None

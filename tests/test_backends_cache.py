@@ -69,6 +69,53 @@ def test_a_damaged_or_foreign_file_is_built_again(cache: EngineCache, damage: st
     assert cache.get(KEY) == b"new"
 
 
+posix = pytest.mark.skipif(os.name == "nt", reason="files of Windows have no such modes")
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022])
+def test_engines_are_their_users_alone_whatever_is_usual(cache: EngineCache, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        cache.put(KEY, b"plan")
+        inside = cache.make_folder("onnxruntime-abc")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (cache.folder, inside, cache.path(KEY))]
+    assert modes == [0o700, 0o700, 0o600]
+    assert cache.get(KEY) == b"plan"
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_an_engine_that_others_may_write_is_not_loaded(cache: EngineCache, mode: int) -> None:
+    cache.put(KEY, b"plan")
+    cache.path(KEY).chmod(mode)
+    assert cache.get(KEY) is None
+    assert cache.get_or_build(KEY, lambda: b"new", silent) == b"new"
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_is_neither_read_nor_written(cache: EngineCache, mode: int) -> None:
+    cache.put(KEY, b"plan")
+    cache.folder.chmod(mode)
+    assert cache.get(KEY) is None
+    with pytest.raises(OutputError, match=r"engines are machine code\. Run chmod 700"):
+        cache.get_or_build(KEY, lambda: b"new", silent)
+    with pytest.raises(OutputError, match=r"SEGTOOL_CACHE"):
+        cache.make_folder("onnxruntime-abc")
+
+
+@posix
+def test_a_link_to_an_engine_that_others_may_write_is_not_followed(cache: EngineCache, tmp_path: Path) -> None:
+    cache.put(KEY, b"plan")
+    elsewhere = cache.path(KEY).rename(tmp_path / "shared.engine")
+    cache.path(KEY).symlink_to(elsewhere)
+    elsewhere.chmod(0o666)
+    assert cache.get(KEY) is None
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
 def test_an_engine_of_another_user_is_not_loaded(cache: EngineCache) -> None:
     cache.put(KEY, b"plan")

@@ -4,11 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 from shell import segtool
-from tiny import bright_spec, write_model, write_pictures
+from tiny import bright_spec, volume_spec, write_model, write_pictures
 
 from segtool.report import CaseResult, Report, Scores
 from segtool.review import in_words, review_order
@@ -115,3 +116,32 @@ def test_a_spreadsheet_has_the_numbers_beside_each_case_and_picture(tmp_path: Pa
     with (tmp_path / "report.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["case"]: (row["expected_dice"], row["mean_entropy"]) for row in csv.DictReader(file)}
     assert rows == {"one": ("0.75", "0.5"), "stack[0]": ("", ""), "stack[1]": ("0.25", "")}
+
+
+def test_what_an_earlier_run_judged_is_listed_again_when_it_goes_on(
+    capsys: pytest.CaptureFixture[str], scans: Path, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "bright.onnx", bright_spec())
+    arguments = ("predict", scans, "-m", model, "-o", tmp_path / "out", "--threads", 1, "--review-worst", 4)
+    first, second = (segtool(capsys, *arguments, *more) for more in ((), ("--continue",)))
+    listed = [line for line in first.out.splitlines() if line.startswith("review")]
+    assert len(listed) == 4
+    assert [line for line in second.out.splitlines() if line.startswith("review")] == listed
+
+
+def test_flips_of_a_volume_disagree_about_nothing_that_is_the_same_from_every_side(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    volume = np.full((24, 20, 20), 30, np.int16)
+    volume[8:16, 8:12, 8:12] = 200
+    (tmp_path / "scans").mkdir()
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "scans" / "head_t1ce.nii.gz")
+    model = write_model(tmp_path / "bright3d.onnx", volume_spec())
+    answer = segtool(capsys, "predict", tmp_path / "scans", "-m", model, "-o", tmp_path / "out", "--tta", "flips")
+    assert answer.code == 0
+    (case,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["cases"]
+    assert case["confidence"]["disagreement"] == pytest.approx(0, abs=1e-5)
+    # Logits are 0.5 in the lesion and -0.5 elsewhere, so that every voxel is plausible.
+    inside, share = 8 * 4 * 4, 1 / (1 + np.exp(-0.5))
+    mass = inside * share + (volume.size - inside) * (1 - share)
+    assert case["confidence"]["expected_dice"] == pytest.approx(2 * inside * share / (inside + mass), rel=1e-3)

@@ -55,6 +55,16 @@ def test_logits_beyond_all_doubt_have_no_entropy_and_no_warning() -> None:
     assert entropy(np.array([[1e4], [-1e4]], np.float32), softmax_spec()).tolist() == [0]
 
 
+@pytest.mark.parametrize("size", [1e3, 1e30])
+def test_logits_of_any_size_give_numbers_without_a_warning(size: float) -> None:
+    logits = np.array([[size, -size], [-size, size]], np.float32)
+    for spec in (bright_spec(labels=TWO), softmax_spec()):
+        found = numbers(logits, spec)
+        assert found["mean_entropy"] == 0
+        assert found["expected_dice"] == 1
+    assert numbers(np.full((1, 3), -size, np.float32), bright_spec()) == {"mean_entropy": 0, "expected_dice": 1}
+
+
 def test_two_labels_under_sigmoid_count_alike() -> None:
     logits = np.concatenate([odds(0.5), odds(0.9)])
     assert entropy(logits, bright_spec(labels=TWO))[0] == pytest.approx((1 + bits(0.9)) / 2)

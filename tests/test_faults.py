@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -19,12 +19,13 @@ import typer
 from PIL import Image
 from tiny import bright_spec, disc, volume_spec, write_model
 
-from benchmarks import faulty_run
+from benchmarks import faulty_run, reliability_faults
 from benchmarks.reliability_faults import FAULTS, Bench
 from segtool import ensemble, pipeline, stages
 from segtool.case import Source
 from segtool.commands.predict import run_predict
 from segtool.engine_calls import window_extents
+from segtool.errors import OutputError
 from segtool.evaluation import EvaluateOptions, EvaluateProgress, evaluate_pairs
 from segtool.faults import lacks_memory
 from segtool.formats import get_format
@@ -280,12 +281,12 @@ def test_openvino_leaves_its_output_alone_where_memory_does_not_suffice() -> Non
 def test_a_process_with_little_memory_goes_on_in_smaller_batches(tmp_path: Path) -> None:
     model = write_wide_model(tmp_path / "wide.onnx")
     (tmp_path / "scans").mkdir()
-    for index in range(24):
-        Image.fromarray(np.where(disc(64), 200, 30).astype(np.uint8)).save(tmp_path / "scans" / f"{index}.png")
-    # 64 MiB of activations a slice: a batch of 16 does not fit into 600 MiB.
-    done = command("address-space:600", tmp_path, model, "--batch", "16", "--threads", "1")
+    for index in range(16):
+        Image.fromarray(np.where(disc(), 200, 30).astype(np.uint8)).save(tmp_path / "scans" / f"{index}.png")
+    # 16 MiB of activations a slice and layer: a batch of 16 does not fit into 300 MiB.
+    done = command("address-space:300", tmp_path, model, "--batch", "16", "--threads", "1")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (done.returncode, report["counts"]["done"]) == (0, 24), done.stderr
+    assert (done.returncode, report["counts"]["done"]) == (0, 16), done.stderr
     assert any("at a time from then on, not 16" in note for note in report["notes"])
 
 
@@ -308,7 +309,7 @@ def write_wide_model(path: Path) -> Path:
         [numpy_helper.from_array(np.ones((4096, 1, 1, 1), np.float32), "weight")],
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    write_spec(path, bright_spec(64), path)
+    write_spec(path, bright_spec(), path)
     return path
 
 
@@ -446,6 +447,14 @@ def test_the_first_error_in_order_is_raised_by_side_by_side() -> None:
 # Signals
 
 
+@pytest.fixture(autouse=True)
+def sigint_is_on() -> Iterator[None]:
+    """A shell switches it off for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], None]:
     """Sends this process a signal when a function is called."""
@@ -463,7 +472,11 @@ def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], N
 
 
 def test_a_signal_lets_what_is_in_hand_be_finished_and_names_the_rest(
-    let_in: Callable[[str], None], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    let_in: Callable[[str], None],
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -482,6 +495,8 @@ def test_a_signal_lets_what_is_in_hand_be_finished_and_names_the_rest(
     with pytest.raises(typer.Exit) as stop:
         run_predict([folder], PredictOptions(model=model, output=tmp_path / "out", batch=1, threads=1))
     assert stop.value.exit_code == 130
+    said = capfd.readouterr().err
+    assert re.search(r"^interrupted: finishing \d+ cases in hand; once more to stop at once$", said, re.MULTILINE)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     done = {case["name"] for case in report["cases"] if case["status"] == "done"}
     assert 0 < len(done) < 60
@@ -529,13 +544,28 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT twice", "report cannot be written", "disk too small for results"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT twice", "disk too small for results"])
 def test_a_real_run_survives(name: str, bench: Bench) -> None:
     if name.startswith("disk") and not can_mount():
         pytest.skip("nobody may mount a disk here")
     fault = next(one for one in FAULTS if one.name == name)
     row = bench.row(fault)
     assert (row["lost"], row["wrong"], row["exit_code"]) == (0, [], fault.code)
+
+
+def test_the_table_of_faults_is_made_by_one_call() -> None:
+    table = reliability_faults.run(1 / len(FAULTS))
+    assert (table["tried"], table["lost"], table["wrong"]) == (1, 0, 0)
+    assert table["rows"][0]["survived"] + table["rows"][0]["failed"] == table["cases"]
+
+
+def test_a_report_that_cannot_be_written_says_where_the_results_lie(scans: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    with pytest.raises(OutputError) as failed:
+        segment(scans, model, tmp_path)
+    assert f"the results of {GOOD + SPOILT} cases lie in {tmp_path / 'out'}" in str(failed.value)
+    assert failed.value.exit_code == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == GOOD + SPOILT
 
 
 def can_mount() -> bool:

@@ -1,23 +1,34 @@
 """Model files that claim, hide or point at what they should not: refused before any engine sees them."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import AttributeProto, FunctionProto, ModelProto, TensorProto, helper, load, numpy_helper, save
-from tiny import bright_spec, write_model
+from tiny import bright_spec, volume_spec, write_model
 
 from segtool.backends import load_backend
 from segtool.backends.graph import read_graph
-from segtool.errors import ModelError
+from segtool.bundled import default_model
+from segtool.case import Case
+from segtool.errors import GridError, ModelError
+from segtool.geometry import Geometry
 from segtool.model_file import read_metadata, read_spec
-from segtool.protobuf import LARGEST_ENTRIES, MOST_FIELDS, encode
+from segtool.preprocess import WindowedCase
+from segtool.protobuf import LARGEST_ENTRIES, MOST_FIELDS, Reader, encode, mapped
+from segtool.spec import VolumeSpec
 
 GRAPH = encode(7, b"")
 """An empty graph."""
+FEW = 10_000
+"""Fields, in place of the million that a file may have."""
+
+
+@pytest.fixture
+def few_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reader.__init__, "__defaults__", (FEW,))
 
 
 @pytest.fixture
@@ -63,20 +74,19 @@ BYTES: dict[str, tuple[Callable[[], bytes], str]] = {
         "two things under one key",
     ),
     "a key of 1 MB": (lambda: GRAPH + encode(14, encode(1, b"k" * 2**20)), "a name of 1048576 bytes"),
-    "more fields than any model": (lambda: GRAPH + b"\x08\x01" * (MOST_FIELDS + 1), "more than 1000000 fields"),
+    "more fields than any model": (lambda: GRAPH + b"\x08\x01" * FEW, f"more than {FEW} fields"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BYTES)
+@pytest.mark.usefixtures("few_fields")
 def test_bytes_that_no_model_has_are_refused_by_both_readers(tmp_path: Path, what: str) -> None:
     make, said = BYTES[what]
     path = tmp_path / "m.onnx"
     path.write_bytes(make())
     for read in (read_metadata, read_graph):
-        start = time.perf_counter()
         with pytest.raises(ModelError, match=said):
             read(path)
-        assert time.perf_counter() - start < 15
 
 
 def test_a_file_of_many_gigabytes_is_refused_by_its_size(tmp_path: Path) -> None:
@@ -88,11 +98,21 @@ def test_a_file_of_many_gigabytes_is_refused_by_its_size(tmp_path: Path) -> None
             read(path)
 
 
-def test_a_million_weights_of_no_bytes_are_not_gone_through(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_fields")
+@pytest.mark.parametrize(
+    "inside", [encode(5, b""), encode(1, b""), encode(11, encode(1, b"n"))], ids=["weights", "nodes", "inputs"]
+)
+def test_a_graph_of_endless_parts_is_not_gone_through(tmp_path: Path, inside: bytes) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(encode(7, encode(5, b"") * (MOST_FIELDS + 1)))
-    with pytest.raises(ModelError, match="more than 1000000 fields"):
+    path.write_bytes(encode(7, inside * (FEW + 1)))
+    with pytest.raises(ModelError, match=f"more than {FEW} fields"):
         read_graph(path)
+
+
+def test_a_model_has_a_hundredth_of_the_fields_that_it_may_have() -> None:
+    reader = Reader(MOST_FIELDS // 100)
+    graphs = [bytes(value) for _, value in reader.messages(mapped(default_model()), 7)]
+    assert sum(len(list(reader.messages(memoryview(graph), 1, 5))) for graph in graphs) > 100
 
 
 def test_graphs_within_graphs_end_somewhere(tmp_path: Path) -> None:
@@ -394,6 +414,14 @@ def test_an_input_that_is_left_out_has_no_size(model: Path) -> None:
     )
     save(changed, model)
     read_graph(model)
+
+
+def test_a_spacing_of_which_the_networks_would_make_a_world_is_refused() -> None:
+    spec = volume_spec(input=VolumeSpec(patch=(16, 16, 16), spacing_mm=(0.5, 0.5, 0.5), crop_to_nonzero=False))
+    volume = np.arange(16**3, dtype=np.float32).reshape(1, 16, 16, 16)
+    case = Case("c", volume, Geometry.of_volume((16, 16, 16), np.diag([100.0, 100.0, 100.0, 1.0])))
+    with pytest.raises(GridError, match="would make 3200x3200x3200 voxels"):
+        WindowedCase(case, spec)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no such modes")

@@ -138,7 +138,11 @@ def test_runs_on_one_folder_do_every_case_once(model: Path, tmp_path: Path) -> N
 @needs_threads
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"threshold": 0.4}, "threshold 0.5 instead of 0.4"), ({"raw": True}, "raw False instead of True")],
+    [
+        ({"threshold": 0.4}, "threshold 0.5 instead of 0.4"),
+        ({"raw": True}, "raw False instead of True"),
+        ({"overlay": True}, "label maps alone instead of --overlay"),
+    ],
 )
 def test_another_run_is_kept_out_while_one_is_at_work(
     model: Path, scans: Path, tmp_path: Path, changes: dict[str, object], said: str
@@ -180,6 +184,41 @@ def test_a_case_is_done_by_another_where_its_process_dies(model: Path, scans: Pa
     assert seen[-1] == "slice_3"
     assert reports[0].counts == {"cases": 12, "done": 12, "failed": 0, "skipped": 0}
     assert (tmp_path / "out" / "slice_3.png").is_file()
+
+
+@needs_threads
+def test_other_scans_of_the_same_names_are_not_taken_for_done(model: Path, scans: Path, tmp_path: Path) -> None:
+    predict_folder([scans], options(model, tmp_path))
+    other = SharedRun(tmp_path / "out", identity_of(tmp_path / "out" / "report.json"), Part(), resume=False)
+    assert other.claim("slice_5")
+    other.add(CaseResult("slice_5", "done", "slice_5.png", stamp="of another file"))
+    with pytest.raises(UsageError, match="Give runs on different scans a folder each"):
+        predict_folder([scans], options(model, tmp_path))
+    other.leave(None, finished=True)
+
+
+@needs_threads
+@pytest.mark.parametrize(
+    ("at_work", "comes", "said"),
+    [
+        (Part(), (0, 2), "all cases"),
+        (Part(0, 2), (0, 1), "part 0 of 2"),
+        (Part(0, 2), (0, 3), "part 0 of 2"),
+        (Part(0, 2), (1, 2), None),
+    ],
+)
+def test_only_parts_of_one_division_are_at_work_at_once(
+    model: Path, scans: Path, tmp_path: Path, at_work: Part, comes: tuple[int, int], said: str | None
+) -> None:
+    (tmp_path / "out").mkdir()
+    predict_folder([scans], PredictOptions(model=model, output=tmp_path / "told"))
+    other = SharedRun(tmp_path / "out", identity_of(tmp_path / "told" / "report.json"), at_work, resume=False)
+    if said is None:
+        assert predict_folder([scans], options(model, tmp_path, part=comes)).counts["done"] == 6
+    else:
+        with pytest.raises(UsageError, match=f"at work there on {said}.*divide the cases as it does"):
+            predict_folder([scans], options(model, tmp_path, part=comes))
+    other.leave(None, finished=True)
 
 
 def identity_of(report: Path) -> RunIdentity:

@@ -50,15 +50,15 @@ def signed(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
 def test_a_signed_model_is_verified(signed: Path, keys: tuple[Path, Path]) -> None:
     statement = verify(signed, keys[1])
     assert (statement.model, statement.version) == ("bright", "3")
-    assert (statement.sha256, statement.bytes) == (sha256(signed), signed.stat().st_size)
+    assert (statement.sha256, statement.size_bytes) == (sha256(signed), signed.stat().st_size)
 
 
 def test_what_is_signed_is_spelt_in_one_way() -> None:
-    statement = Statement(model="m", version="1", sha256="0" * 64, bytes=3)
+    statement = Statement(model="m", version="1", sha256="0" * 64, size_bytes=3)
     assert statement.canonical() == (
-        b'segtool model signature 1\n{"bytes":3,"format":1,"model":"m","sha256":"'
+        b'segtool model signature 1\n{"format":1,"model":"m","sha256":"'
         + b"0" * 64
-        + b'","version":"1","weights":{}}'
+        + b'","size_bytes":3,"version":"1","weights":{}}'
     )  # fmt: skip
 
 
@@ -171,12 +171,14 @@ def test_a_statement_that_leads_out_of_the_folder_is_none(signed: Path, keys: tu
     for name in ("../x", "/etc/hostname", "a\\b"):
         with pytest.raises(ValueError, match="pattern"):
             Statement(
-                model="m", version="1", sha256="0" * 64, bytes=1, weights={name: {"sha256": "0" * 64, "bytes": 1}}
+                model="m", version="1", sha256="0" * 64, bytes=1, weights={name: {"sha256": "0" * 64, "size_bytes": 1}}
             )
 
 
 KEYS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
-    "of another kind": (lambda f, _: write_keys(f, "bad", ec.generate_private_key(ec.SECP256R1())), "another kind than"),
+    "of another kind": (
+        lambda f, _: write_keys(f, "bad", ec.generate_private_key(ec.SECP256R1())), "another kind than",
+    ),
     "no key": (lambda f, _: [(f / name).write_bytes(b"text") for name in ("bad.pem", "bad.pub.pem")], "not a .* key"),
     "no file": (lambda _f, _p: None, "Check the path"),
     "the other half": (

@@ -25,9 +25,20 @@ from segtool.scan.plainly import scan_unpacked
 
 _MEMBERS = {"P1/t1/0": packed(slice_of(0)), "P1/t1/1": packed(slice_of(1)), "notes.txt": b"notes", "empty/": b""}
 _NAMES = (
-    "../out", "/etc/out", "C:/out", "..\\out", "n" * 300, "a/" * 70 + "a", "P1", "P1/t1/0", "P1/T1/0", "", ".",
-    "\0", "con.png"
-)  # fmt: skip
+    "../out",
+    "/etc/out",
+    "C:/out",
+    "..\\out",
+    "n" * 300,
+    "a/" * 70 + "a",
+    "P1",
+    "P1/t1/0",
+    "P1/T1/0",
+    "",
+    ".",
+    "\0",
+    "con.png",
+)
 _BLOCK, _SCANS = 512, 20
 
 
@@ -229,17 +240,51 @@ Modality = "CT|US"
 """
 _JSON = (
     b'{"threshold": 3, "selections": [{"name": "t1", "score": 5, "conditions": {"Text": [["t1"]], "Modality": "MR", '
-    b'"FlipAngle": [1, 90], "ProtocolName": "(?i)t1", "DiffusionBValue": true}}], "words": {"a": ["b", "@c"], "c": ["d"]}}'
+    b'"FlipAngle": [1, 90], "ProtocolName": "(?i)t1", "DiffusionBValue": true}}], '
+    b'"words": {"a": ["b", "@c"], "c": ["d"]}}'
 )
 _PIECES = (
-    b"nan", b"inf", b"-1e999", b"1" * 5000, b'"("', b'"(a{99999999999})"', b'"' + b"(" * 500 + b'"', b'"@more"', b'"@t1"', b'"*"', b'""',
-    b"[]", b"[[]]", b"[" * 2000, b"true", b"false", b"{}", b'"\\u0000"', b"1979-05-27", b'["@a", "@a", "@b"]', b'"[["', b'"a{1,65536}"',
-    b"0x" + b"f" * 3000, b"\xff\xfe", b'"(?P<a>x)(?P<a>y)"', b'"\\\\"', b'"(?i)t1*?+"', b"null", b"-0.0", b'["", "t"]',
-)  # fmt: skip
+    b"nan",
+    b"inf",
+    b"-1e999",
+    b"1" * 5000,
+    b'"("',
+    b'"(a{99999999999})"',
+    b'"' + b"(" * 500 + b'"',
+    b'"@more"',
+    b'"@t1"',
+    b'"*"',
+    b'""',
+    b"[]",
+    b"[[]]",
+    b"[" * 2000,
+    b"true",
+    b"false",
+    b"{}",
+    b'"\\u0000"',
+    b"1979-05-27",
+    b'["@a", "@a", "@b"]',
+    b'"[["',
+    b'"a{1,65536}"',
+    b"0x" + b"f" * 3000,
+    b"\xff\xfe",
+    b'"(?P<a>x)(?P<a>y)"',
+    b'"\\\\"',
+    b'"(?i)t1*?+"',
+    b"null",
+    b"-0.0",
+    b'["", "t"]',
+)
 _FACTS = SeriesFacts(
-    modality="MR", image_type=("ORIGINAL", "PRIMARY"), series_description="t1 mprage 3d +KM" * 8, protocol_name="t2 tse",
-    contrast_agent=" " * 60 + "x", echo_time_ms=3.5, flip_angle_degrees=9.0, size=(8, 8),
-)  # fmt: skip
+    modality="MR",
+    image_type=("ORIGINAL", "PRIMARY"),
+    series_description="t1 mprage 3d +KM" * 8,
+    protocol_name="t2 tse",
+    contrast_agent=" " * 60 + "x",
+    echo_time_ms=3.5,
+    flip_angle_degrees=9.0,
+    size=(8, 8),
+)
 
 
 class Rules(Target):

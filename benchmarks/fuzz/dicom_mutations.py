@@ -8,24 +8,130 @@ from benchmarks.fuzz.mutations import havoc, odd_number
 
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _TYPES = (
-    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"OB", b"OD", b"OF",
-    b"OL", b"OV", b"OW", b"PN", b"SH", b"SL", b"SQ", b"SS", b"ST", b"SV", b"TM", b"UC", b"UI", b"UL", b"UN",
-    b"UR", b"US", b"UT", b"UV", b"ZZ", b"\0\0", b"us"
-)  # fmt: skip
+    b"AE",
+    b"AS",
+    b"AT",
+    b"CS",
+    b"DA",
+    b"DS",
+    b"DT",
+    b"FD",
+    b"FL",
+    b"IS",
+    b"LO",
+    b"LT",
+    b"OB",
+    b"OD",
+    b"OF",
+    b"OL",
+    b"OV",
+    b"OW",
+    b"PN",
+    b"SH",
+    b"SL",
+    b"SQ",
+    b"SS",
+    b"ST",
+    b"SV",
+    b"TM",
+    b"UC",
+    b"UI",
+    b"UL",
+    b"UN",
+    b"UR",
+    b"US",
+    b"UT",
+    b"UV",
+    b"ZZ",
+    b"\0\0",
+    b"us",
+)
 _TEXTS = (
-    b"", b"0", b"-1", b"nan", b"inf", b"1e300", b"-1e308", b"1e999", b"1e-300", b"999999999", b"99999999999999999999", b"0.1.2",
-    b"1\\2", b"\\" * 20, b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\1\\0\\0", b"0\\0\\0", b"0\\0", b"1e-9\\1e9", b"CLOSED_PLANAR", b"x" * 300,
-    b"\0\0", b"   ", b"../../etc", b"\x1b$B0!", b"\xff\xfe", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2",
-    b"1.2.840.10008.1.2.2", b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.4", b"SEG", b"RTSTRUCT", b"FRACTIONAL", b"LABELMAP",
-    b"BINARY", b"RGB", b"MONOCHROME1", b"ISO 2022 IR 87\\ISO_IR 13", b"GB18030", b"nonsense", b"label value 99999", b"label value 7",
-)  # fmt: skip
+    b"",
+    b"0",
+    b"-1",
+    b"nan",
+    b"inf",
+    b"1e300",
+    b"-1e308",
+    b"1e999",
+    b"1e-300",
+    b"999999999",
+    b"99999999999999999999",
+    b"0.1.2",
+    b"1\\2",
+    b"\\" * 20,
+    b"1\\0\\0\\0\\1\\0",
+    b"1\\0\\0\\1\\0\\0",
+    b"0\\0\\0",
+    b"0\\0",
+    b"1e-9\\1e9",
+    b"CLOSED_PLANAR",
+    b"x" * 300,
+    b"\0\0",
+    b"   ",
+    b"../../etc",
+    b"\x1b$B0!",
+    b"\xff\xfe",
+    b"1.2.840.10008.1.2.1.99",
+    b"1.2.840.10008.1.2.4.90",
+    b"1.2.840.10008.1.2",
+    b"1.2.840.10008.1.2.2",
+    b"1.2.840.10008.5.1.4.1.1.66.4",
+    b"1.2.840.10008.5.1.4.1.1.4",
+    b"SEG",
+    b"RTSTRUCT",
+    b"FRACTIONAL",
+    b"LABELMAP",
+    b"BINARY",
+    b"RGB",
+    b"MONOCHROME1",
+    b"ISO 2022 IR 87\\ISO_IR 13",
+    b"GB18030",
+    b"nonsense",
+    b"label value 99999",
+    b"label value 7",
+)
 _TAGS = (
-    0x0008_0005, 0x0008_0016, 0x0008_0060, 0x0018_0050, 0x0018_0088, 0x0018_9087, 0x0020_0032, 0x0020_0037,
-    0x0028_0002, 0x0028_0004, 0x0028_0006, 0x0028_0008, 0x0028_0010, 0x0028_0011, 0x0028_0030, 0x0028_0100,
-    0x0028_0101, 0x0028_0103, 0x0028_0120, 0x0028_0121, 0x0028_1052, 0x0028_1053, 0x0028_3000, 0x0019_0010,
-    0x0019_100A, 0x0043_0010, 0x0043_1039, 0x3006_0050, 0x5200_9229, 0x5200_9230, 0x7FE0_0001, 0x7FE0_0008,
-    0x7FE0_0010, 0xFFFC_FFFC, 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD, 0,
-)  # fmt: skip
+    0x0008_0005,
+    0x0008_0016,
+    0x0008_0060,
+    0x0018_0050,
+    0x0018_0088,
+    0x0018_9087,
+    0x0020_0032,
+    0x0020_0037,
+    0x0028_0002,
+    0x0028_0004,
+    0x0028_0006,
+    0x0028_0008,
+    0x0028_0010,
+    0x0028_0011,
+    0x0028_0030,
+    0x0028_0100,
+    0x0028_0101,
+    0x0028_0103,
+    0x0028_0120,
+    0x0028_0121,
+    0x0028_1052,
+    0x0028_1053,
+    0x0028_3000,
+    0x0019_0010,
+    0x0019_100A,
+    0x0043_0010,
+    0x0043_1039,
+    0x3006_0050,
+    0x5200_9229,
+    0x5200_9230,
+    0x7FE0_0001,
+    0x7FE0_0008,
+    0x7FE0_0010,
+    0xFFFC_FFFC,
+    0xFFFE_E000,
+    0xFFFE_E00D,
+    0xFFFE_E0DD,
+    0,
+)
 _EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
 _UNDEFINED = 0xFFFF_FFFF
 
@@ -75,42 +181,44 @@ def changed(data: bytes, choices: Choices) -> bytes | None:
     if not found:
         return None
     one, other = choices.one(found), choices.one(found)
+    if choices.whole(0, 1):
+        return _inside(data, one, other, choices)
     whole, before, after = data[one.start : one.end], data[: one.start], data[one.end :]
-    match choices.whole(0, 13):
+    match choices.whole(0, 5):
         case 0:
             return before + after
         case 1:
             return data[: other.start] + whole + data[other.start :]
         case 2:
-            tag = choices.one((*_TAGS, other.tag, one.tag + 1, one.tag ^ 1))
-            return before + struct.pack("<HH", tag >> 16 & 0xFFFF, tag & 0xFFFF) + data[one.start + 4 :]
-        case 3:
-            return data[: one.start + 4] + choices.one(_TYPES) + data[one.start + 6 :]
-        case 4:
-            return _with_length(data, one, choices)
-        case 5 | 6 | 7:
-            return _with_value(data, one, choices.one(_TEXTS))
-        case 8:
-            return data[: one.value] + havoc(data[one.value : one.end], choices) + after
-        case 9:
             return before + whole * choices.one((2, 10, 100)) + after
-        case 10:
-            depth = choices.one((1, 10, 200))
+        case 3:
             opening = struct.pack("<HH2sHIHHI", 0x0040, 0xA730, b"SQ", 0, _UNDEFINED, 0xFFFE, 0xE000, _UNDEFINED)
-            return before + opening * depth + data[one.start :]
-        case 11:
+            return before + opening * choices.one((1, 10, 200)) + data[one.start :]
+        case 4:
             items = _EMPTY_ITEM * choices.one((1, 10, 200))
             tag = choices.one((0x5200_9230, 0x3006_0039, 0x0062_0002, one.tag))
-            return (
-                before
-                + struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, len(items))
-                + items
-                + data[one.start :]
-            )
-        case 12:
-            return before + data[other.start : other.end] + after
+            head = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, len(items))
+            return before + head + items + data[one.start :]
         case _:
+            return before + data[other.start : other.end] + after
+
+
+def _inside(data: bytes, one: Element, other: Element, choices: Choices) -> bytes | None:
+    """``data`` with another tag, type, length or value of an element."""
+    match choices.whole(0, 7):
+        case 0:
+            tag = choices.one((*_TAGS, other.tag, one.tag + 1, one.tag ^ 1))
+            return data[: one.start] + struct.pack("<HH", tag >> 16 & 0xFFFF, tag & 0xFFFF) + data[one.start + 4 :]
+        case 1:
+            return data[: one.start + 4] + choices.one(_TYPES) + data[one.start + 6 :]
+        case 2:
+            return _with_length(data, one, choices)
+        case 3:
+            return data[: one.value] + havoc(data[one.value : one.end], choices) + data[one.end :]
+        case 4:
             return _with_number(data, one, choices)
+        case _:
+            return _with_value(data, one, choices.one(_TEXTS))
 
 
 def _with_length(data: bytes, one: Element, choices: Choices) -> bytes:
@@ -137,6 +245,9 @@ def _with_number(data: bytes, one: Element, choices: Choices) -> bytes | None:
     if one.end - one.value < struct.calcsize(code):
         return None
     old = struct.unpack_from(code, data, one.value)[0]
-    packed = struct.pack(code, odd_number(choices, code, old)) if code not in ("<f", "<d") else struct.pack(
-        code, choices.one((0.0, float("nan"), float("inf"), -1.0, 1e38)))  # fmt: skip
+    packed = (
+        struct.pack(code, odd_number(choices, code, old))
+        if code not in ("<f", "<d")
+        else struct.pack(code, choices.one((0.0, float("nan"), float("inf"), -1.0, 1e38)))
+    )
     return data[: one.value] + packed + data[one.value + len(packed) :]

@@ -49,9 +49,9 @@ class OnnxMetadata(Target):
         """A field anywhere in the tree of messages: dropped, doubled, swapped, renumbered, its numbers changed."""
         return _changed_message(data, choices, 0)
 
-    def read(self, path: Path) -> object:
+    def read(self, path: Path) -> None:
         """As every command does before an engine is started."""
-        return all_of(lambda: read_metadata(path), lambda: read_spec(path), lambda: check_graph(path, read_graph(path)))
+        all_of(lambda: read_metadata(path), lambda: read_spec(path), lambda: check_graph(path, read_graph(path)))
 
     def place(self, folder: Path, data: bytes) -> Path:
         """Beside a file of weights."""
@@ -123,13 +123,11 @@ class Recipe(Target):
         )
         return _SET + key + b"=" + value + b"\n" + data
 
-    def read(self, path: Path) -> object:
+    def read(self, path: Path) -> None:
         """As `segtool train` does."""
         lines = path.read_bytes().split(b"\n")
         texts = [line.removeprefix(_SET).decode("utf-8", "replace") for line in lines if line.startswith(_SET)]
-        return all_of(
-            lambda: read_recipe(path), lambda: read_recipe(path, parse_settings(texts)), lambda: read_sweep(path)
-        )
+        all_of(lambda: read_recipe(path), lambda: read_recipe(path, parse_settings(texts)), lambda: read_sweep(path))
 
 
 class DatasetJson(Target):
@@ -173,10 +171,10 @@ class DatasetJson(Target):
         path.write_bytes(data)
         return path
 
-    def read(self, path: Path) -> object:
+    def read(self, path: Path) -> None:
         """As `predict` and `inspect --layout` do."""
         folder = path.parent
-        return all_of(
+        all_of(
             lambda: scan([folder], _specs()[0]),
             lambda: recognise(folder),
             lambda: (get_layout("nnunet"), list_items("nnunet", folder)),

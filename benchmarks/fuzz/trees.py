@@ -12,9 +12,13 @@ _ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 255, 256, 2**31, 2**63, 10**30, "", " ", "0", "a", "\0", "\n", "../x", "a" * 5000,
     [], {}, [[]], [None], {"": None}, {"a": {"b": {}}}, *FLOATS,
 )  # fmt: skip
-_RAW = ("[" * 3000, "[" * 200 + "]" * 200, '{"a":' * 3000, "9" * 5000, "-" + "9" * 400, "1e999", "NaN", "-Infinity",
-        "\\u0000", '"\\ud800"', "{", "]", "", "0x1", "1_000", "2020-01-01", "'''", '"""', "nan", "inf", "00")  # fmt: skip
+_RAW = (
+    "[" * 3000, "[" * 200 + "]" * 200, '{"a":' * 3000, "9" * 5000, "-" + "9" * 400, "1e999", "NaN", "-Infinity",
+    "\\u0000", '"\\ud800"', "{", "]", "", "0x1", "1_000", "2020-01-01", "'''", '"""', "nan", "inf", "00",
+)  # fmt: skip
 """What stands in place of a value in the text."""
+
+_LARGEST = 10**100
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - any JSON
@@ -57,10 +61,9 @@ def _change(found: list[tuple[Any, Any]], choices: Choices) -> str | None:
         case 5:
             times = choices.one((2, 100))
             holder[key] = [json.loads(json.dumps(holder[key])) for _ in range(times)]
-        case 6 if isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
-            holder[key] = choices.one(
-                (holder[key] + 1, -holder[key], holder[key] * 10**6, float(holder[key]), str(holder[key]))
-            )
+        case 6 if isinstance(holder[key], int | float) and abs(holder[key]) < _LARGEST:
+            value = holder[key]
+            holder[key] = choices.one((value + 1, -value, value * 10**6, float(value), str(value)))
         case _:
             holder[key] = _MARK
             return choices.one(_RAW)

@@ -10,6 +10,8 @@ from typing import Any
 
 _CHUNK = 200
 """Examples after which hypothesis begins anew: it remembers all of a run."""
+_LONGEST = 2**16
+"""Bytes of an input of libFuzzer at least; what unpacks to much is longer than most files."""
 _SEVERAL = 5
 """Inputs of an example, whose own cost is as large as that of an input."""
 
@@ -89,7 +91,7 @@ def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) ->
     options = {
         "runs": inputs - probe.counters.tried,
         "seed": seed + 1,
-        "max_len": 2 * largest,
+        "max_len": max(2 * largest, _LONGEST),
         "len_control": 0,
         "rss_limit_mb": 0,  # the address space is bounded instead
         "timeout": 10_000,  # processor time is measured, and whoever started this process ends one that hangs

@@ -124,7 +124,7 @@ def confidence_results(learnt: Calibration, side: str, evaluation: Evaluation) -
 
 def _ranking(evaluation: Evaluation) -> dict[str, Any] | None:
     """How well expected Dice ranks what was measured, by the mean Dice over structures; None of too few."""
-    expected = {}
+    expected: dict[str, float] = {}
     for case in evaluation.cases:
         by_row = {case.name: case.confidence} | {f"{case.name}[{i}]": one for i, one in case.slice_confidence.items()}
         expected |= {name: one["expected_dice"] for name, one in by_row.items() if one}

@@ -21,6 +21,7 @@ AnyArray = npt.NDArray[Any]
 _REACH = 80.0
 """Logits beyond it count as it: float32 holds ``exp(80)`` and ``exp(-80)`` with full precision."""
 
+_BYTE = 255
 VOTES = 2
 """Channels that :meth:`AveragingBackend.run_with_votes` adds behind the logits."""
 
@@ -110,15 +111,26 @@ class AveragingBackend:
         def counted() -> Iterator[AnyArray]:
             for view in self._views:
                 answer = self._answer(view, batch)
-                marks = self._marks(answer)
-                counts[:] = [counts[0] + marks if counts else marks.astype(np.float32)]
+                marks = self._marks(answer).view(np.uint8)
+                if counts:
+                    counts[0] += marks
+                else:
+                    counts.append(marks if len(self._views) <= _BYTE else marks.astype(np.uint16))
                 yield answer
 
         logits = self._averaged(counted())
-        (count,), members = counts, len(self._views)
-        marked = count.sum(axis=1, keepdims=True) / members
-        agreed = (count * (count - 1)).sum(axis=1, keepdims=True) / max(1, members * (members - 1))
-        return cast("AnyArray", self.xp.concatenate([logits, marked, agreed], axis=1))
+        kinds, members = logits.shape[1], len(self._views)
+        told: AnyArray = self.xp.empty((len(logits), kinds + VOTES, *logits.shape[2:]), np.float32)
+        told[:, :kinds] = logits
+        marked, agreed = told[:, kinds], told[:, kinds + 1]
+        marked[...], agreed[...] = 0, 0
+        for count in self.xp.moveaxis(counts[0], 1, 0):
+            share = count * np.float32(1 / members)
+            marked += share
+            share *= count - np.float32(1)
+            agreed += share
+        agreed *= np.float32(1 / max(1, members - 1))
+        return told
 
     def close(self) -> None:
         """Close the engine of every view."""

@@ -148,7 +148,9 @@ def _case_facts(source: "CaseSource", spec: "ModelSpec | None", problems: list["
     first = next(iter(described.values()), None)
     reference = _reference_facts(source.name, source.reference, first, problems)
     if spec is not None and len(problems) == before:
-        problems += _trial_load(source, spec)
+        stops, doubts = _trial_load(source, spec)
+        problems += stops
+        notes += doubts
     return {
         "name": source.name,
         "format": source.first.format,
@@ -188,16 +190,17 @@ def _grid_problems(case: str, described: dict[str, "Description"]) -> list["Prob
     ]
 
 
-def _trial_load(source: "CaseSource", spec: "ModelSpec") -> list["Problem"]:
-    """What stops `segtool predict` from reading the case for this model; the same code tells."""
+def _trial_load(source: "CaseSource", spec: "ModelSpec") -> tuple[list["Problem"], list[str]]:
+    """What stops `segtool predict` from reading the case for this model, and what it would warn of."""
     from segtool.loading import load_case
+    from segtool.quality import Quality
     from segtool.scan import Problem
 
     try:
-        load_case(source, spec)
+        case = load_case(source, spec)
     except CaseError as error:
-        return [Problem(source.name, error.problem.removeprefix(f"case {source.name!r} "), error.remedy)]
-    return []
+        return [Problem(source.name, error.problem.removeprefix(f"case {source.name!r} "), error.remedy)], []
+    return [], Quality(spec).of_scan(case).lines
 
 
 def _reference_facts(

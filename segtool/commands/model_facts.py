@@ -52,8 +52,31 @@ def model_text(facts: dict[str, Any]) -> str:
     lines += [f"post       {name}: {_pairs(values)}" for name, values in own.items()]
     if flips := spec.get("test_time_flips"):
         lines.append(f"flips      {' '.join(flips)}: the mean of {2 ** len(flips)} passes")
+    if statistics := spec.get("statistics"):
+        lines += _statistics_lines(statistics, [channel["name"] for channel in spec["channels"]])
     lines += _tree(spec["provenance"], "")
     return "\n".join(map(printable, lines))
+
+
+def _statistics_lines(statistics: dict[str, Any], channels: list[str]) -> list[str]:
+    """What scans and masks are held against."""
+    lines = [f"training   {statistics['cases']} cases, which scans and masks are held against"]
+    for name, one in zip(channels, statistics["channels"], strict=True):
+        values, (usual, _, rare) = one["values"], one["histogram_distance"]
+        lines.append(
+            f"training   {name}: values {_scalar(values)}, histogram distance {usual:.2f}, rarely above {rare:.2f}"
+        )
+    if grid := statistics["grid"]:
+        spacings = ", ".join(f"{low:.3g}-{high:.3g}" for low, high in grid["spacing_mm"])
+        lines.append(
+            f"training   spacing {spacings} mm{', slices ' + ' '.join(grid['planes']) if grid['planes'] else ''}"
+        )
+    if mask := statistics["mask"]:
+        low, high = mask["share_of_head"]
+        lines.append(
+            f"training   masks {low:.1%} to {high:.0%} of the head, empty in {mask['empty']:.0%} of {mask['cases']}"
+        )
+    return lines
 
 
 def _pairs(values: dict[str, Any]) -> str:

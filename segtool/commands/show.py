@@ -1,7 +1,9 @@
 """How commands print tables, notes and JSON."""
 
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from segtool.report import Report
 
 _NOTES_SHOWN = 20
+_BRACKETS = re.compile(r" \([^()]*\)")
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
@@ -43,8 +46,15 @@ def case_notes(report: "Report") -> Iterator[str]:
 
 
 def case_warnings(report: "Report") -> Iterator[str]:
-    """What makes results of cases doubtful, likewise."""
-    return _by_text((case.name, case.warnings) for case in report.cases)
+    """What makes results of cases doubtful: of several cases alike once, without each one's numbers in brackets."""
+    said = [(case.name, text) for case in report.cases for text in case.warnings]
+    alike = Counter(_BRACKETS.sub("", text) for _, text in said)
+
+    def short(text: str) -> str:
+        without = _BRACKETS.sub("", text)
+        return without if alike[without] > 1 else text
+
+    return _by_text((name, [short(text)]) for name, text in said)
 
 
 def _by_text(said: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:

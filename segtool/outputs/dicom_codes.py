@@ -3,6 +3,7 @@
 from pydicom.sr.coding import Code as SrCode
 
 from segtool.formats.png import PALETTE
+from segtool.outputs.dicom_common import long_string
 from segtool.spec import Code, LabelCode, LabelSpec
 
 ABNORMAL = Code(value="49755003", scheme="SCT", meaning="Morphologically Abnormal Structure")
@@ -66,5 +67,6 @@ def code_of_name(name: str) -> tuple[Code, Code]:
 
 
 def concept(code: Code) -> SrCode:
-    """A code as pydicom and highdicom take it."""
-    return SrCode(code.value, code.scheme, code.meaning)
+    """A code as pydicom and highdicom take it; whoever wrote the spec may have put anything into it."""
+    value, scheme, meaning = (long_string(text) for text in (code.value, code.scheme, code.meaning))
+    return SrCode(value, scheme, meaning)

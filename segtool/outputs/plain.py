@@ -59,6 +59,8 @@ class PngOutput:
         Raises:
             UnreadableFileError: There is no such header.
         """
+        if source.format == "dicom" and len(source.paths) > 1:
+            return "-png"  # several files are no picture, and each has a header
         return ".png" if get_format(source.format).describe(source).geometry.kind == "image" else "-png"
 
     def write(self, path: Path, result: Result) -> None:

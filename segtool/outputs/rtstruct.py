@@ -20,7 +20,7 @@ from segtool.formats.png import PALETTE
 from segtool.formats.rtstruct import LABEL, REGION
 from segtool.outputs.base import Result
 from segtool.outputs.contours import outlines
-from segtool.outputs.dicom_codes import code_of, code_of_name
+from segtool.outputs.dicom_codes import code_of, code_of_name, concept
 from segtool.outputs.dicom_common import (
     MANUFACTURER,
     SourceSeries,
@@ -122,7 +122,7 @@ def _structure_set(source: SourceSeries, result: Result) -> Dataset:
     new.FrameOfReferenceUID = first.FrameOfReferenceUID
     new.PositionReferenceIndicator = first.get("PositionReferenceIndicator") or ""
     new.InstanceNumber = 1
-    new.StructureSetLabel = spec.name[:16]
+    new.StructureSetLabel = long_string(spec.name[:16])
     new.StructureSetName = long_string(f"{spec.name} {spec.version}")
     new.StructureSetDate = new.StructureSetTime = ""
     new.ReferencedFrameOfReferenceSequence = [_referenced(source)]
@@ -189,9 +189,8 @@ def _described(structure: _Structure, source: SourceSeries, spec: ModelSpec) -> 
 
 def _observed(structure: _Structure) -> Dataset:
     code, item = Dataset(), Dataset()
-    code.CodeValue = structure.code.value
-    code.CodingSchemeDesignator = structure.code.scheme
-    code.CodeMeaning = structure.code.meaning
+    term = concept(structure.code)
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = term.value, term.scheme_designator, term.meaning
     item.ObservationNumber = item.ReferencedROINumber = structure.number
     item.RTROIIdentificationCodeSequence = [code]
     item.RTROIInterpretedType = item.ROIInterpreter = ""

@@ -128,7 +128,8 @@ class Calibrator:
         if not marked.any():
             return
         box = tuple(slice(max(0, one.start - MARGIN), one.stop + MARGIN) for one in nonzero_box(marked[np.newaxis]))
-        inside, there = (array[(slice(None), *box)].reshape(len(array), -1) for array in (logits, truth))
+        inside: Logits = logits[(slice(None), *box)].reshape(len(logits), -1)
+        there: Truth = truth[(slice(None), *box)].reshape(len(truth), -1)
         limit = _VOXELS[marked.ndim]
         if inside.shape[1] > limit:
             drawn = np.random.default_rng(zlib.crc32(name.encode())).choice(inside.shape[1], limit, replace=False)

@@ -98,10 +98,12 @@ def tally(logits: Float32Array, spec: ModelSpec, threshold: Thresholds, votes: F
     chosen = xp.flatnonzero(gap > np.float32(_plausible(spec, threshold, temperature)))
     few = on_host(flat[:, chosen] if chosen.size else flat[:, int(gap.argmax())][:, np.newaxis])
     labels = decide(few, spec, threshold)
-    shares = activate(few / np.float32(temperature), spec)
+    cooled: Float32Array = (few / temperature).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # a logit of -1000 has probability 0, and says so
+        shares = activate(cooled, spec)
     masks = _masks(few, labels, spec, threshold)
     inside = labels > 0
-    bits = entropy(few[:, inside] / temperature, spec)
+    bits = entropy(cooled[:, inside], spec)
     best = int(shares.max(axis=0).argmax())
     return Tally(
         masks.sum(axis=1, dtype=np.float64),
@@ -111,7 +113,7 @@ def tally(logits: Float32Array, spec: ModelSpec, threshold: Thresholds, votes: F
         shares.max(axis=1).astype(np.float64),
         int(np.count_nonzero(inside)),
         float(bits.sum(dtype=np.float64)),
-        float(entropy(few[:, best : best + 1] / temperature, spec)[0]),
+        float(entropy(cooled[:, best : best + 1], spec)[0]),
         None if votes is None else (float(xp.sum(votes[0])), float(xp.sum(votes[1]))),
     )
 

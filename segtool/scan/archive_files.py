@@ -108,7 +108,7 @@ class _Tar:
         )
         while (one := archive.next()) is not None:
             # It keeps them all, and there may be millions.
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]  # typeshed does not know it
             if one.size < 0:
                 # Or it would go back, and never come to an end.
                 raise tarfile.ReadError

@@ -97,4 +97,4 @@ def _is_coarse(coding: bytes, pixels: int, tiles: int) -> bool:
     # From the lowest resolution to that of the picture.
     parts = sum((pixels >> 2 * (len(sizes) - 1 - level) >> size) + tiles for level, size in enumerate(sizes))
     blocks = pixels >> (width + height + 4)
-    return max(parts, blocks) <= _MOST_PARTS and parts * layers <= _MOST_PACKETS
+    return bool(max(parts, blocks) <= _MOST_PARTS and parts * layers <= _MOST_PACKETS)

@@ -250,7 +250,7 @@ def parsed(
     if is_deflated:
         content = inflated(content, path, limits, HEAD_BYTES if is_head else None)
     check_elements(content, path, limits)
-    wanted = None if tags is None else list(tags)
+    wanted: Any = None if tags is None else list(tags)
     dataset = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=is_head, specific_tags=wanted)
     if is_deflated:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

@@ -1,0 +1,72 @@
+"""The lines of a run file: what a run is, and a line for each case that somebody has finished."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segtool.case_result import CaseResult
+from segtool.output_folder import RunIdentity
+
+
+@dataclass
+class Content:
+    """What the lines of a run file say.
+
+    Attributes:
+        identity: Of the run; None before its line.
+        results: By case, whoever finished it.
+        lost: What scans could not make a case of.
+        earlier: By case, what an earlier run did that this one goes on with.
+        trusts_files: It goes on with results of which nothing is known but that they are there.
+        runs: How many, each of which the next has replaced or gone on with.
+    """
+
+    identity: RunIdentity | None = None
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lost: dict[str, dict[str, Any]] = field(default_factory=dict)
+    earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trusts_files: bool = False
+    runs: int = 0
+
+    def take(self, line: bytes) -> str | None:
+        """Take in one line; returns the case of which it is the result."""
+        try:
+            ((kind, value),) = json.loads(line).items()
+            if kind != "run":
+                CaseResult.from_dict(value)  # raises where it is none
+            if kind == "run":
+                self._begin(value)
+            elif kind == "case":
+                self.results[value["name"]] = value
+                return str(value["name"])
+            elif kind == "lost":
+                self.lost[f"{value['name']} {value.get('error')}"] = value
+            elif kind == "earlier":
+                self.earlier[value["name"]] = value
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            pass  # left half written by a process that was killed
+        return None
+
+    def _begin(self, value: Mapping[str, Any]) -> None:
+        identity, trusts_files = RunIdentity.from_dict(value), value["trusts_files"]
+        self.earlier = {**self.earlier, **self.results} if value["continues"] else {}
+        self.results, self.lost = {}, {}
+        self.identity, self.trusts_files = identity, trusts_files
+        self.runs += 1
+
+
+def read_run_file(path: Path) -> Content:
+    """What a run file says; nothing where there is none."""
+    content = Content()
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            content.take(line)
+    return content
+
+
+def line_of(kind: str, value: Mapping[str, Any]) -> bytes:
+    """A line as :meth:`Content.take` takes it in: ``run``, ``case``, ``lost`` or ``earlier``."""
+    return json.dumps({kind: value}, separators=(",", ":")).encode() + b"\n"
