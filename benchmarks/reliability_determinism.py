@@ -8,12 +8,12 @@ chooses other arithmetic by itself, the largest difference of a probability and 
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,22 @@ from benchmarks.reliability_soak import write_slices, write_volumes
 from segtool import pipeline
 from segtool.backends import Device
 from segtool.backends.base import Precision
-from segtool.errors import UserError
+from segtool.bundled import default_model
+from segtool.ensemble import read_models
+from segtool.errors import DeviceError, UserError
 from segtool.formats import suffix_of
 from segtool.pipeline import PredictOptions, predict_folder
 from segtool.scan import scan
 from segtool.version import __version__
 from tests.tiny import volume_spec, write_model
 
-SLICES, VOLUMES = 40, 6
+SLICES, VOLUMES = 16, 3
 BATCHES, THREADS, WORKERS = (1, 2, 3, 8), (1, 2, 4), (1, 2, 4)
+ENGINES: Mapping[str, tuple[Device, Precision]] = {
+    "onnxruntime fp32": ("cpu", "fp32"),
+    "openvino fp32": ("openvino", "fp32"),
+    "openvino bf16": ("openvino", "bf16"),
+}
 _TIMES = frozenset({"elapsed_s", "setup_seconds", "stage_seconds", "seconds", "started", "finished", "output_folder"})
 """What a report says of time and place."""
 
@@ -76,7 +83,7 @@ def _timeless(value: Any) -> Any:  # noqa: ANN401 - JSON
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-@contextmanager
+@contextlib.contextmanager
 def workers(count: int) -> Iterator[None]:
     """Let so many threads read, and so many write, whatever the machine has."""
     usual = pipeline._stage_options
@@ -172,21 +179,29 @@ def _array(path: Path) -> Any:  # noqa: ANN401 - an array of any kind
     return np.asarray(Image.open(path))
 
 
+def logits_apart(device: Device, precision: Precision) -> float:
+    """The largest difference of a logit of the bundled model between batches of 1 and larger ones, 1 thread and 2."""
+    models = read_models([default_model()])
+    inputs = np.random.default_rng(0).random((8, 1, *models.spec.input.size), np.float32)
+    answers = []
+    for threads in THREADS[:2]:
+        backend = models.load(device, threads, precision=precision)
+        for batch in BATCHES:
+            parts = [np.array(backend.run(inputs[n : n + batch])) for n in range(0, len(inputs), batch)]
+            answers.append(np.concatenate(parts))
+    return max(float(np.abs(one - answers[0]).max()) for one in answers)
+
+
 def settings(folder: Path, scale: float) -> list[Setting]:
     """The engines that are here, on slices with the bundled model and on volumes with a small network."""
     write_slices(folder / "slices", max(4, round(SLICES * scale)))
     write_volumes(folder / "volumes", max(3, round(VOLUMES * scale)))
     solid = write_model(folder / "solid.onnx", volume_spec(32))
-    engines: list[tuple[str, Device, Precision | None]] = [
-        ("onnxruntime fp32", "cpu", "fp32"),
-        ("openvino fp32", "openvino", "fp32"),
-        ("openvino bf16", "openvino", "bf16"),
-    ]
     kinds: list[tuple[str, Path, Path | None]] = [
         ("slices", folder / "slices", None), ("volumes", folder / "volumes", solid),
     ]  # fmt: skip
     return [Setting(f"{kind}, {engine}", inputs, model, device, precision)
-            for kind, inputs, model in kinds for engine, device, precision in engines]  # fmt: skip
+            for kind, inputs, model in kinds for engine, (device, precision) in ENGINES.items()]  # fmt: skip
 
 
 def run(scale: float = 1.0) -> dict[str, Any]:
@@ -200,9 +215,14 @@ def run(scale: float = 1.0) -> dict[str, Any]:
                 found[setting.name] = hold(setting, folder / f"out{number}")
             except UserError as error:
                 found[setting.name] = {"not_here": error.problem}
+    apart: dict[str, Any] = {}
+    for device, precision in ENGINES.values():
+        with contextlib.suppress(DeviceError):
+            apart[f"{device} {precision}"] = logits_apart(device, precision)
     return {
         "machine": machine(),
         "versions": versions("segtool", "numpy", "onnxruntime", "openvino", "h5py"),
+        "largest_difference_of_a_logit": apart,
         "segtool": __version__,
         "settings": {"batches": BATCHES, "threads": THREADS, "workers": WORKERS},
         "seconds": round(time.perf_counter() - start, 1),

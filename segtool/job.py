@@ -42,6 +42,11 @@ class Job:
         with self.lock:
             self.error = self.error or error
 
+    def expect(self) -> None:
+        """Announce one more answer of the network."""
+        with self.lock:
+            self.waiting_for += 1
+
     def note(self, text: str) -> None:
         """Add to the notes of the case."""
         with self.lock:

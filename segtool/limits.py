@@ -23,7 +23,7 @@ class Limits:
     voxels: int = 2**31
     unpacked_bytes: int = 2**35
     files: int = 1_000_000
-    pages: int = 65_536
+    pages: int = 16_384
     objects: int = 100_000
     labels: int = 65_536
     drawn_pixels: int = 2**28

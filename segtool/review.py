@@ -2,7 +2,8 @@
 
 Failed cases come first, in the order of the run: nobody has seen their scans. Then those with warnings, then all
 others; within either the lowest expected Dice comes first, and where the report has none, such as of cases that an
-earlier run finished, the case comes last of its kind. The pictures of a stack are ranked one by one.
+earlier run finished, the case comes last of its kind. The pictures of a stack are ranked one by one; its warnings,
+which are of all its pictures, stand by themselves.
 
 Expected Dice was chosen among the measures that :meth:`segtool.postprocess.confidence.Tally.numbers` names on the
 bundled model's validation cases; ``benchmarks/results/reliability_confidence.json`` has how well each of them ranks
@@ -40,13 +41,13 @@ def _rows(case: CaseResult) -> Iterator[_Row]:
         reason = (case.error or "").removeprefix(f"case {case.name!r}").lstrip(": ")
         yield _Row(_FAILED, 0.0, case.name, f"failed: {reason}")
         return
-    parts: dict[str, Mapping[str, float]] = {
-        f"{case.name}[{index}]": one for index, one in case.slice_confidence.items()
-    } or {case.name: case.confidence}
-    group = _WARNED if case.warnings else _OTHER
-    for name, numbers in parts.items():
-        reason = "; ".join(filter(None, (*case.warnings, in_words(numbers))))
-        yield _Row(group, numbers.get("expected_dice", _UNKNOWN), name, reason or _NOT_JUDGED)
+    if case.warnings or not case.slice_confidence:
+        pictures = [one["expected_dice"] for one in case.slice_confidence.values()]
+        expected = case.confidence.get("expected_dice", min(pictures, default=_UNKNOWN))
+        reason = "; ".join(filter(None, (*case.warnings, in_words(case.confidence))))
+        yield _Row(_WARNED if case.warnings else _OTHER, expected, case.name, reason or _NOT_JUDGED)
+    for index, numbers in case.slice_confidence.items():
+        yield _Row(_OTHER, numbers["expected_dice"], f"{case.name}[{index}]", in_words(numbers))
 
 
 def in_words(numbers: Mapping[str, float]) -> str:

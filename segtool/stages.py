@@ -7,7 +7,6 @@ engine and the codecs release Python's lock, so the stages truly overlap. Byte-b
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,17 +17,17 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from segtool.case import Case, CaseSource
-from segtool.engine_calls import Engine, EngineCalls, engine_error
-from segtool.errors import CaseError, GridError, VoxelError
+from segtool.engine_calls import Engine, EngineCalls
+from segtool.errors import GridError, VoxelError
 from segtool.faults import Faults
+from segtool.inference import Inference, Input, Output
 from segtool.job import Finish, Job
 from segtool.loading import load_case
 from segtool.overlap import ByteBudget, ByteQueue, Stopped
-from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler, background_logits
+from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.quality import Quality
 from segtool.reading import Readers
-from segtool.sliding_window import Windows
 from segtool.spec import ModelSpec
 
 __all__ = ["BATCH", "Engine", "StageOptions", "Stages"]
@@ -44,7 +43,6 @@ _READY_BYTES = 16 * _MIB
 _LOGITS_BYTES = 16 * _MIB
 _SWITCH_S = 0.0005
 _READING_S = 5.0  # how long a run that is given up waits for its readers, which write nothing
-_PATIENCE_S = 0.02  # how long a part-filled batch waits for more slices before it runs as it is
 
 
 @dataclass(frozen=True)
@@ -68,28 +66,6 @@ class StageOptions:
     keep_probabilities: bool = False
     keep_logits: bool = False
     case_timeout_s: float | None = None
-
-
-@dataclass(frozen=True)
-class _Input:
-    """A slice ``(C, h, w)``, or a whole volume where ``index`` is None."""
-
-    job: Job
-    index: int | None
-    tensor: AnyArray
-
-
-@dataclass(frozen=True)
-class _Output:
-    """Logits ``(K, h, w)`` of a slice, or of the next planes of a volume where ``index`` is None.
-
-    They are for ``assembler``; a volume that is begun once more has another one.
-    """
-
-    job: Job
-    index: int | None
-    logits: AnyArray
-    assembler: SliceAssembler | VolumeAssembler | None
 
 
 @contextmanager
@@ -128,8 +104,8 @@ class Stages:
         self._engine: Engine | None = None
         self._started = threading.Event()
         self._on_units = on_units or (lambda _count: None)
-        self._ready: ByteQueue[_Input] = ByteQueue(_READY_BYTES)
-        self._answers: ByteQueue[_Output] = ByteQueue(_LOGITS_BYTES)
+        self._ready: ByteQueue[Input] = ByteQueue(_READY_BYTES)
+        self._answers: ByteQueue[Output] = ByteQueue(_LOGITS_BYTES)
         self._memory = ByteBudget(_CASES_BYTES)
         self._faults = Faults()
         self._readers: Readers | None = None
@@ -161,12 +137,13 @@ class Stages:
         try:
             self._engine = start()
             self._calls = EngineCalls(self._engine)
+            network = Inference(self._spec, self._calls, self._ready, self._answers, self._answered, self._on_units)
             self._started.set()
-            engines += [self._thread(self._infer) for _ in range(self._engine.calls - 1)]
+            engines += [self._thread(network.run) for _ in range(self._engine.calls - 1)]
             # The engine keeps every core busy. A matrix product of a few milliseconds that starts BLAS threads
             # of its own then waits for cores that it cannot have, ten times longer than it computes.
             with threadpool_limits(1, user_api="blas"), _quick_switches():
-                self._infer()
+                network.run()
                 for thread in (closer, *engines):
                     thread.join()
                 self._answers.close()
@@ -205,11 +182,6 @@ class Stages:
     def notes(self) -> tuple[str, ...]:
         """What the report must say of the run as a whole."""
         return () if self._calls is None else tuple(self._calls.notes)
-
-    @property
-    def _engine_calls(self) -> EngineCalls:
-        assert self._calls is not None
-        return self._calls
 
     @property
     def _kept(self) -> tuple[bool, bool]:
@@ -284,7 +256,7 @@ class Stages:
                 windowed = WindowedCase(case, spec)
             job.make_assembler = lambda: VolumeAssembler(windowed, spec, threshold, *self._kept)
             job.assembler = job.make_assembler()
-            self._put(_Input(job, None, windowed.tensor))
+            self._put(Input(job, None, windowed.tensor))
             return
         sliced = SlicedCase(case, spec)
         job.assembler = SliceAssembler(sliced, spec, threshold, *self._kept)
@@ -292,105 +264,11 @@ class Stages:
             with job.timed("preprocess"):
                 tensor = None if sliced.is_blank(index) else sliced.tensor(index)
             if tensor is not None:
-                self._put(_Input(job, index, tensor))
+                self._put(Input(job, index, tensor))
 
-    def _put(self, item: _Input) -> None:
-        self._expect(item.job)
+    def _put(self, item: Input) -> None:
+        item.job.expect()
         self._ready.put(item, item.tensor.nbytes)
-
-    # Inference
-
-    def _infer(self) -> None:
-        batch: list[_Input] = []
-        while True:
-            try:
-                item = self._ready.get(_PATIENCE_S if batch else None)
-            except TimeoutError:
-                self._run_slices(batch)
-                batch = []
-                continue
-            if item is None:
-                break
-            if item.job.error is not None:
-                self._answered(item.job)  # nobody wants to know any more
-            elif item.index is None:
-                self._run_volume(item)
-            else:
-                batch.append(item)
-            if len(batch) >= self._engine_calls.batch:
-                self._run_slices(batch)
-                batch = []
-        if batch:
-            self._run_slices(batch)
-
-    def _run_slices(self, batch: list[_Input]) -> None:
-        start = time.perf_counter()
-        jobs = [item.job for item in batch]
-        names = [f"case {job.source.name!r}" for job in jobs]
-        with self._noted(jobs):
-            answers = self._engine_calls.answers([item.tensor for item in batch], names)
-        share = (time.perf_counter() - start) / len(batch)
-        for item, answer in zip(batch, answers, strict=True):
-            job = item.job
-            with job.lock:
-                job.seconds["infer"] = job.seconds.get("infer", 0.0) + share
-            if isinstance(answer, CaseError):
-                job.fail(answer)
-                self._answered(job)
-            else:
-                self._answers.put(_Output(job, item.index, answer, job.assembler), answer.nbytes)
-        self._on_units(len(batch))
-
-    def _run_volume(self, item: _Input) -> None:
-        job, calls = item.job, self._engine_calls
-
-        def again(why: str) -> None:
-            assert job.make_assembler is not None
-            job.note(why)
-            job.assembler = job.make_assembler()
-
-        try:
-            with self._noted([job]):
-                calls.over_windows(item.tensor.shape[1:], lambda extent: self._run_windows(item, extent), again)
-        except Stopped:
-            raise
-        except Exception as error:  # noqa: BLE001 - engines raise types of their own
-            job.fail(engine_error(error, f"case {job.source.name!r}"))
-        self._answered(job)
-
-    def _run_windows(self, item: _Input, extent: tuple[int, ...]) -> None:
-        assert self._spec.input.rank == 3
-        job, calls = item.job, self._engine_calls
-        before = 0
-
-        def report(done: int, _total: int) -> None:
-            nonlocal before
-            self._on_units(done - before)
-            before = done
-
-        slabs = Windows(item.tensor, extent, self._spec.input.overlap).slabs(
-            calls.run,
-            calls.batch,
-            calls.engine.backend.xp,
-            on_window=report,
-            background=background_logits(self._spec, calls.engine.votes),
-        )
-        while job.error is None:
-            with job.timed("infer"):
-                slab = next(slabs, None)
-            if slab is None:
-                return
-            self._expect(job)
-            self._answers.put(_Output(job, None, slab.logits, job.assembler), slab.logits.nbytes)
-
-    @contextmanager
-    def _noted(self, jobs: Iterable[Job]) -> Iterator[None]:
-        """What the engine's calls had to change inside the block stands in the notes of ``jobs``."""
-        before = len(self._engine_calls.notes)
-        yield
-        for note in self._engine_calls.notes[before:]:
-            for job in jobs:
-                job.note(note)
 
     # Writing
 
@@ -417,11 +295,6 @@ class Stages:
             else:
                 assert job.assembler is not None
                 job.assembler.add(logits)
-
-    def _expect(self, job: Job) -> None:
-        """Announce one more answer."""
-        with job.lock:
-            job.waiting_for += 1
 
     def _answered(self, job: Job) -> None:
         """Count one answer; the last one finishes the case, in whichever thread it arrives."""

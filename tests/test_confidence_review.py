@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -51,6 +52,9 @@ def test_pictures_of_a_stack_are_listed_one_by_one() -> None:
     slices = {0: {"expected_dice": 0.9}, 17: {"expected_dice": 0.3}}
     stack = CaseResult("stack", "done", slice_confidence=slices)
     assert names(stack, done("picture", 0.5)) == ["stack[17]", "picture", "stack[0]"]
+    warned = replace(stack, warnings=("1 of 2 masks is empty",))
+    assert names(warned, done("picture", 0.5)) == ["stack", "stack[17]", "picture", "stack[0]"]
+    assert review_order([warned], 1)[0]["reason"] == "1 of 2 masks is empty"
 
 
 def test_a_reason_names_every_number_with_its_unit() -> None:

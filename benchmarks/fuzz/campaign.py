@@ -107,7 +107,8 @@ def _live(
     name: str, engine: str, inputs: int, seed: int, folder: Path, findings: Path, counters: Counters
 ) -> int | None:
     """Run one process to its end; its exit code, or None where it hung and was ended."""
-    command = [sys.executable, "-m", "benchmarks.fuzz.worker", name, engine, str(inputs), str(seed), folder, findings]
+    given = (name, engine, inputs, seed, folder, findings)
+    command = [sys.executable, "-m", "benchmarks.fuzz.worker", *map(str, given)]
     # Large blocks go back to the system at once, or the growth of the next input would not show.
     quiet = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20), "PYTHONHASHSEED": "0"}
     with (folder / "log").open("wb") as log:

@@ -76,16 +76,19 @@ def all_of(*reads: Callable[[], object]) -> None:
     Raises:
         SegtoolError: The last one that came out, where none went well.
     """
-    errors = []
+    last, failed = None, 0
     for read in reads:
         try:
             read()
         except SegtoolError as error:
-            errors.append(error)
             if memory_asked(error):
                 raise
-    if errors and len(errors) == len(reads):
-        raise errors[-1]
+            last, failed = error, failed + 1
+    try:
+        if last is not None and failed == len(reads):
+            raise last
+    finally:
+        last = None  # or its traceback and this frame would keep each other, and the voxels of their frames
 
 
 def memory_asked(error: BaseException) -> bool:

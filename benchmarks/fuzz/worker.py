@@ -60,7 +60,7 @@ def _hypothesis(name: str, inputs: int, seed: int, folder: Path, findings: Path)
 
 
 def _atheris(name: str, inputs: int, seed: int, folder: Path, findings: Path) -> None:
-    import atheris
+    import atheris  # type: ignore[import-untyped]
 
     from benchmarks.fuzz import TARGETS
     from benchmarks.fuzz.choices import Seeded

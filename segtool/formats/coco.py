@@ -1,7 +1,6 @@
 """COCO annotations: one JSON file with the outlines of many pictures, read as label maps."""
 
 import json
-import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from segtool.case import LabelMap, Source
 from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import MAX_LABEL, narrow
+from segtool.formats.coco_claims import check_claims
 from segtool.formats.coco_shapes import Mask, box_mask, polygon_mask, read_runs, runs_mask
 from segtool.geometry import Geometry
 from segtool.limits import DEFAULT_LIMITS, Limits
@@ -24,12 +24,6 @@ FILE_NAME = "_annotations.coco.json"
 
 _FARTHEST = 1e9
 """Coordinates beyond it are damage, and drawing them would overflow."""
-
-_PASSES = 32
-"""Times ``Limits.voxels`` that drawing may pass over pixels: each outline passes over its picture once."""
-
-_CROSSING = 16
-"""Passes over a pixel that take as long as working out where an edge crosses a line."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 200, 100, 60
@@ -100,7 +94,7 @@ class CocoFormat:
             raise UnreadableFileError(
                 f"{source.path}: the picture {_short(picture.name)} has no height and width", "Add both to its entry."
             )
-        _check_claims(picture, picture.shape, source)
+        check_claims(f"{source.path}: {_short(picture.name)}", picture.shape, picture.annotations, source.limits)
         labels = np.zeros(picture.shape, np.uint16)  # holds MAX_LABEL
         for annotation in picture.annotations:
             try:
@@ -113,36 +107,6 @@ class CocoFormat:
                 ) from error
             labels[mask] = content.values[annotation["category_id"]]
         return LabelMap(narrow(labels), Geometry.of_pixels(picture.shape))
-
-
-def _check_claims(picture: Picture, shape: tuple[int, int], source: Source) -> None:
-    """Hold what is to be drawn against the limits, before it is.
-
-    Raises:
-        LimitError: It is more.
-    """
-    where, limits, pixels = f"{source.path}: {_short(picture.name)}", source.limits, math.prod(shape)
-    outlines = len(picture.annotations)
-    limits.check("drawn_pixels", pixels, where, f"{shape[0]}x{shape[1]} pixels to draw on")
-    limits.check("labels", outlines, where, f"{outlines} outlines")
-    said = f"{outlines} outlines on {shape[0]}x{shape[1]} pixels"
-    limits.check("voxels", outlines * pixels // _PASSES, where, said)
-    crossings = sum(_crossings(annotation.get("segmentation"), shape[0]) for annotation in picture.annotations)
-    limits.check("voxels", crossings * _CROSSING, where, f"outlines that cross {crossings} lines of pixels")
-
-
-def _crossings(outline: Any, rows: int) -> int:  # noqa: ANN401 - whatever JSON holds
-    """Lines of pixels that the edges of polygons cross at most; what is no polygon is refused when it is drawn."""
-    parts = [part for part in outline if isinstance(part, list)] if isinstance(outline, list) else []
-    return sum(len(part) * _height(part[1::2], rows) // 2 for part in parts)
-
-
-def _height(heights: list[Any], rows: int) -> int:
-    """Of a polygon in lines, at most those of the picture."""
-    try:
-        return int(min(rows, max(heights) - min(heights) + 2))
-    except (TypeError, ValueError, OverflowError):  # no numbers, none at all, or such as no picture has
-        return rows
 
 
 def read_annotations(path: Path, limits: Limits = DEFAULT_LIMITS) -> Annotations:

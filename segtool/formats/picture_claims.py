@@ -17,7 +17,7 @@ _JPEG_AT_MOST = 2048
 """Pixels of each byte of JPEG: a block of 64 costs at least one bit, and colours have four times fewer blocks."""
 _SMALL = 2**24
 """Pixels that cost nothing worth a refusal."""
-_STRIP_BYTES, _TILE_BYTES, _TILE_WIDTH, _TILE_LENGTH = 279, 325, 322, 323
+_STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
 _TILE_SIDE = 2**14
 
 
@@ -104,9 +104,12 @@ def _check_pieces(picture: Pillow.Image, number: int, size: int, source: Source)
     """
     tags = getattr(picture, "tag_v2", {})
     lengths = [length for tag in (_STRIP_BYTES, _TILE_BYTES) for length in _numbers(tags.get(tag, ()))]
+    places = [place for tag in (_STRIPS, _TILES) for place in _numbers(tags.get(tag, ()))]
     sides = [side for tag in (_TILE_WIDTH, _TILE_LENGTH) for side in _numbers(tags.get(tag, ()))]
     if max(lengths, default=0) > size:
         found = f"a piece of {max(lengths)} bytes, longer than the file"
+    elif max(places, default=0) > size:
+        found = f"a piece at byte {max(places)}, beyond its end"
     elif max(sides, default=0) > _TILE_SIDE:
         found = f"a tile of {'x'.join(map(str, sides))} pixels"
     else:

@@ -31,14 +31,14 @@ class Quality:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._spec, self._statistics = spec, spec.statistics
+        self._spec, self._statistics, self._names = spec, spec.statistics, spec.channel_names
         self._known = (
             [Known.of(one, spec.statistics.cases) for one in spec.statistics.channels] if spec.statistics else []
         )
 
     def of_scan(self, case: Case) -> Seen:
         """Look at a case as loaded for the model."""
-        spec, statistics, names = self._spec, self._statistics, self._spec.channel_names
+        spec, statistics, names = self._spec, self._statistics, self._names
         plane = plane_of(case, spec) if case.geometry.kind == "volume" and spec.input.rank == 2 else None
         lines = list(grid_warnings(case.geometry, statistics.grid if statistics else None, plane))
         found = looks(case, spec)

@@ -40,6 +40,7 @@ _DARK = -0.35
 _FEWEST = 32  # pixels of a head of 4096
 _ROWS = 12
 _APART = (128, 32)
+_ROUGH = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,8 @@ class Look:
         border: Where the median of the pictures' edges lies between low (0) and high (1).
         air: Share of values below -500, which in HU is air and in MRI nothing.
         levels: Different values in the picture that has most.
-        grain: Mean difference of neighbours, in units of the head's spread; 0.43 where they are unrelated.
+        grain: Mean difference of neighbours, in units of the head's spread, or an upper bound where it is small; 0.43
+            where they are unrelated.
         cut: Value above which a pixel is head; None where every value but 0 is.
         features: ``(F,)`` numbers that the module's text lists.
         pictures: Of how many these are the mean.
@@ -139,7 +141,7 @@ def _look(picture: AnyArray, nonzero: bool) -> Look | None:
     middle, width = ranked[RANKS // 2], ranked[-2] - ranked[1]
     if not width > 0:
         return None
-    grain, *differences = (step / width for step in _differences(picture, cut))
+    grain, *differences = _differences(picture, cut, width)
     edge = np.concatenate([thin[0], thin[-1], thin[:, 0], thin[:, -1]])
     return Look(
         low=float(ordered[0]),
@@ -193,12 +195,14 @@ def _along(occupied: Mask) -> npt.NDArray[np.intp]:
     return (first + _STEPS * (last - first)).astype(np.intp)
 
 
-def _differences(picture: AnyArray, cut: float | None) -> list[float]:
-    """Mean difference of neighbours in a few rows, and of pixels two shares of the width apart."""
-    height, width = picture.shape
+def _differences(picture: AnyArray, cut: float | None, width: float) -> tuple[float, float, float]:
+    """Mean difference, by ``width``, of neighbours in a few rows, and of pixels two shares of the columns apart."""
+    height, columns = picture.shape
     rows = picture[height // 4 : height - height // 4 : max(1, height // _ROWS)].astype(np.float32)
     head = is_head(rows, cut)
-    return [_mean_step(rows, head, apart) for apart in (1, *(max(1, round(width / share)) for share in _APART))]
+    near, far = (_mean_step(rows, head, max(1, round(columns / share))) / width for share in _APART)
+    # Noise is as rough at any distance: where pixels further apart are alike, neighbours need no look.
+    return (_mean_step(rows, head, 1) / width if near > _ROUGH else near), near, far
 
 
 def _mean_step(rows: Float32Array, head: Mask, apart: int) -> float:

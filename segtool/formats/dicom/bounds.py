@@ -15,6 +15,8 @@ HEAD_BYTES = 2**24
 _INFLATED_VOXELS, _INFLATED_HEADER = 4, 2**24
 """A deflated file may become a byte for every fourth voxel of the limit, and a header."""
 
+_PIECE = 2**20
+
 _ITEM_WEIGHT = 8
 """A parser takes so much more memory for an item than for an element (0.7 kB, 0.1 to 0.3 kB)."""
 _ELEMENTS_PER_LABEL = 128
@@ -105,14 +107,30 @@ def inflated(content: bytes, path: Path, limits: Limits, most: int | None = None
     assert start is not None
     wanted = limits.voxels // _INFLATED_VOXELS + _INFLATED_HEADER
     name, allowed = min((wanted, "voxels"), (limits.unpacked_bytes, "unpacked_bytes"))[::-1]
+    packed = memoryview(content)[start:]
+    if not most:
+        _check_inflation(packed, path, limits, allowed, name)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = inflate.decompress(memoryview(content)[start:], most or allowed + 1)
-    if len(plain) > allowed:
-        raised = getattr(limits, name) * 2
-        raise LimitError(
-            f"{path}: unpacks to more than {allowed // 10**6} MB, which {getattr(limits, name)} {name} allow",
-            f"If the file is sound, raise the limit: --limit {name}={raised}.",
-        )
+    plain = inflate.decompress(packed, most or allowed + 1)
     if not inflate.eof and len(plain) < (most or allowed):
         raise EOFError
     return content[:start].replace(DEFLATED.encode(), _SAME_LENGTH, 1) + plain
+
+
+def _check_inflation(packed: memoryview, path: Path, limits: Limits, allowed: int, name: str) -> None:
+    """Unpack and throw away, which takes time and no memory."""
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    rest: bytes | memoryview = packed
+    while rest and not inflate.eof:
+        size += len(inflate.decompress(rest[:_PIECE], _PIECE))
+        rest = rest[_PIECE:] if not inflate.unconsumed_tail else _again(inflate.unconsumed_tail, rest)
+        if size > allowed:
+            raise LimitError(
+                f"{path}: unpacks to more than {allowed // 10**6} MB, which {getattr(limits, name)} {name} allow",
+                f"If the file is sound, raise the limit: --limit {name}={2 * getattr(limits, name)}.",
+            )
+
+
+def _again(tail: bytes, rest: bytes | memoryview) -> bytes | memoryview:
+    """What is left, of which ``tail`` is the end of the piece that was given last."""
+    return rest[min(_PIECE, len(rest)) - len(tail) :]

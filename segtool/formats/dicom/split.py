@@ -27,6 +27,9 @@ _WHOLE = 0.9
 _FEW, _MANY = 2, 5
 """So few slices beside so many are none of another volume."""
 
+_MOST_DIRECTIONS = 1000
+"""With which each slice is compared."""
+
 _Stack = tuple[int, tuple[int, int] | None]
 """Number of the direction, -1 for none, and size."""
 
@@ -105,7 +108,9 @@ def _direction(found: tuple[float, ...] | None, known: list[tuple[float, ...]]) 
     for number, direction in enumerate(known):
         if max(abs(one - other) for one, other in zip(found, direction, strict=True)) <= _SAME_DIRECTION:
             return number
-    known.append(found)
+    if len(known) < _MOST_DIRECTIONS:
+        known.append(found)
+    # Beyond, reading the volume says that its slices are turned.
     return len(known) - 1
 
 
