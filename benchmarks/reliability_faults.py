@@ -108,7 +108,7 @@ FAULTS = (
     Fault("input becomes a folder", "input-becomes-a-folder", 1, _NO_FILE),
     Fault("input becomes a link to itself", "input-links-to-itself", 1, _GONE),
     Fault("input without permission to read", "input-unreadable", 1, "cannot be read|Permission"),
-    Fault("reader hangs", "reader-hangs", 1, "--case-timeout", arguments=("--case-timeout", "0.5")),
+    Fault("reader hangs", "reader-hangs", 1, "--case-timeout", arguments=("--case-timeout", "2")),
     Fault("reader raises what nobody foresaw", "reader-bug", 1, r"KeyError: .* at .*\.py:\d+"),
     Fault("memory runs out in a reader", "reader-memory", 1, "more memory than there is"),
     Fault("engine raises on some slices", "engine-raises", 1, "network failed .*poisoned", arguments=("--batch", "4")),

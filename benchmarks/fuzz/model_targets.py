@@ -188,7 +188,11 @@ class ReportJson(Target):
     suffix = ".json"
     instrument: ClassVar[tuple[str, ...]] = ("segtool.output_folder", "segtool.shared_run", "segtool.report")
 
-    fixed: ClassVar[tuple[str, ...]] = ("a list of 3,000 brackets ended in a RecursionError",)
+    fixed: ClassVar[tuple[str, ...]] = (
+        "a list of 3,000 brackets ended in a RecursionError, in reports and in run files",
+        "cases that are numbers or lists, without a name or of an unknown status ended in a TypeError or KeyError",
+        "confidence, notes or scores of another kind ended in a TypeError or AttributeError",
+    )
 
     def seeds(self) -> list[bytes]:
         """Reports of this version and of an older one, and the file of a run that was killed."""

@@ -61,13 +61,22 @@ def frames(syntax: Any, code: bytes, **changes: Any) -> Any:
     return series({"PixelData": pydicom.encaps.encapsulate([code]), **changes}, syntax=syntax)
 
 
-def raw(kind: str, tail: bytes, syntax: str = "1.2.840.10008.1.2.1", limits: Limits = DEFAULT_LIMITS) -> Any:
+BOMB = pydicom.filewriter.zlib.compress(bytes(2**25), 9)[2:-4]
+
+
+def raw(
+    kind: str,
+    tail: bytes,
+    syntax: str = "1.2.840.10008.1.2.1",
+    limits: Limits = DEFAULT_LIMITS,
+    preamble: bytes = bytes(128) + b"DICM",
+) -> Any:
     """Puts a file whose elements are ``tail``."""
 
     def write(folder: Path) -> Source:
         uid = syntax.encode() + b"\0" * (len(syntax) % 2)
         head = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
-        (folder / "a.dcm").write_bytes(bytes(128) + b"DICM" + head + tail)
+        (folder / "a.dcm").write_bytes(preamble + head + tail)
         return Source(kind, (folder / "a.dcm",), limits=limits)
 
     return write
@@ -308,6 +317,21 @@ ROWS: dict[str, Row] = {
             Limits(voxels=2**20),
         ),
         contours,
+        VOXELS,
+        LimitError,
+        64,
+    ),
+    # The packed part began like a tag below those of the header, or there was no preamble: unpacked without bound.
+    "a deflated bomb that begins like a tag": Row(
+        raw("rtstruct", b"\0\0\0\xff\xff" + BOMB, DeflatedExplicitVRLittleEndian, Limits(voxels=2**20)),
+        contours,
+        VOXELS,
+        LimitError,
+        64,
+    ),
+    "a deflated bomb without preamble": Row(
+        raw("dicom", BOMB, DeflatedExplicitVRLittleEndian, Limits(voxels=2**20), preamble=b""),
+        image,
         VOXELS,
         LimitError,
         64,

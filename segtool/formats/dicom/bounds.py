@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segtool.errors import LimitError
 from segtool.formats.dicom.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, deflated_from, syntax_of
-from segtool.formats.dicom.walk import UNDEFINED, is_sequence
+from segtool.formats.dicom.walk import LONG, UNDEFINED, is_sequence
 from segtool.limits import Limits
 
 HEAD_BYTES = 2**24
@@ -23,7 +23,6 @@ _ELEMENTS_PER_LABEL = 128
 """A frame of a segmentation has some 60 elements in 8 items, a contour 8 in 2."""
 
 _UNTYPED = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SAME_LENGTH = EXPLICIT.encode() + b"\0\0\0"
 """In place of the UID of the deflated syntax."""
 
@@ -67,7 +66,7 @@ def _weight(content: bytes, most: int) -> int:
         if not is_typed:
             kind = b""
             (length,) = struct.unpack_from(f"{endian}I", content, place + 4)
-        elif kind in _LONG:
+        elif kind in LONG:
             (length,), value = struct.unpack_from(f"{endian}I", content, place + 8), place + 12
         if tag in (_ITEM_END, _SEQUENCE_END):
             place = value

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from segtool.formats.dicom.walk import OddError, Places, ShortError, Walk, Wanted, Way
+from segtool.formats.dicom.walk import LONG, OddError, Places, ShortError, Walk, Wanted, Way
 
 __all__ = ["Elements", "OddError", "ShortError", "Wanted", "Way", "find", "find_in_file", "values_in_file"]
 
@@ -106,17 +106,24 @@ def walk_to_tag(content: bytes, wanted: Wanted, end: int) -> tuple[Elements, Way
 def deflated_from(content: bytes) -> int | None:
     """Where the packed part of a deflated file begins; None for all others.
 
+    What is packed may begin with any bytes, so that only those of the meta header are looked at.
+
     Args:
         content: Of the file, or its beginning with all of the meta header.
     """
-    if content[128:132] != b"DICM":
-        return None
-    way = Way()
-    try:
-        place = Walk(content, "<", way, is_implicit=False).until(_AFTER_META, 132, _META, way.syntax, after=0x0001_FFFF)
-    except (struct.error, OddError, RecursionError):
-        return None
-    return place if _uid(content, way) == DEFLATED else None
+    place, syntax = 132 if content[128:132] == b"DICM" else 0, b""
+    while content.startswith(b"\2\0", place) and place + 12 <= len(content):
+        kind = content[place + 4 : place + 6]
+        start, size, code = place + 8, place + 6, "<H"
+        if kind in LONG:
+            start, size, code = place + 12, place + 8, "<I"
+        elif not b"AA" <= kind <= b"ZZ":
+            size, code = place + 4, "<I"
+        end = start + struct.unpack_from(code, content, size)[0]
+        if content[place + 2 : place + 4] == b"\x10\0":
+            syntax = content[start:end]
+        place = end
+    return place if syntax.strip(b"\0 ") == DEFLATED.encode() else None
 
 
 def syntax_of(content: bytes) -> str:

@@ -37,7 +37,7 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.arrays import AnyArray
 from segtool.formats.dicom.bounds import HEAD_BYTES, check_elements, inflated
 from segtool.formats.dicom.codestreams import check_frames
-from segtool.formats.dicom.elements import begins_like_dicom, deflated_from
+from segtool.formats.dicom.elements import DEFLATED, begins_like_dicom, deflated_from, syntax_of
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.quiet import quiet
 from segtool.formats.dicom.slice import TAGS, Slice, slice_of, unreadable
@@ -50,8 +50,6 @@ DECODERS = {
     RLELossless: "pylibjpeg-rle",
 }
 """The package of the extra ``dicom`` that decodes each syntax, beside ``pylibjpeg`` itself."""
-
-_META_BYTES = 2**16
 
 _HEADER = [keyword for keyword, _ in TAGS.values()]
 _PIXELS = [
@@ -246,7 +244,10 @@ def parsed(
     """
     if not begins_like_dicom(content[:132]):
         raise InvalidDicomError
-    is_deflated = deflated_from(content[:_META_BYTES]) is not None
+    is_deflated = deflated_from(content) is not None
+    if not is_deflated and DEFLATED.encode() in content and not syntax_of(content):
+        # pydicom might take it for one, and unpack without bound.
+        raise InvalidDicomError
     if is_deflated:
         content = inflated(content, path, limits, HEAD_BYTES if is_head else None)
     check_elements(content, path, limits)

@@ -7,7 +7,7 @@ UNDEFINED = 0xFFFFFFFF
 """Length of a value that ends with a delimiter; of pixels where they are compressed."""
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """Types whose length has two bytes, and four."""
 
 _PIXELS = 0x7FE0_0010
@@ -107,7 +107,7 @@ class Walk:
         """Length and start of a value without a type, or with a type of the long ones."""
         if not kind:
             return length, place + 8
-        if kind not in _LONG:
+        if kind not in LONG:
             raise OddError
         self._way.fours.append(place + 8)
         return self._long(self._content, place + 8)[0], place + 12
