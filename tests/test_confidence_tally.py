@@ -2,6 +2,7 @@
 
 import types
 
+import device_arrays
 import numpy as np
 import pytest
 from tiny import bright_spec, volume_spec
@@ -237,3 +238,12 @@ def test_windows_of_a_volume_pass_on_votes_and_kept_logits_are_background_outsid
     assert assembler.logits is not None
     np.testing.assert_allclose(assembler.logits[0, 4:20], odds(0.6)[0, 0], rtol=2e-3)
     assert (assembler.logits[0, :4] == -30).all()
+
+
+@pytest.mark.parametrize("spec", [bright_spec(), softmax_spec(2)], ids=["sigmoid", "softmax"])
+def test_logits_and_votes_may_lie_on_a_gpu(spec: ModelSpec) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 4, (spec.output_channels, 3, 8, 8)).astype(np.float32)
+    votes = random.random((2, 3, 8, 8)).astype(np.float32)
+    there = tally(device_arrays.asarray(logits), spec, 0.5, device_arrays.asarray(votes))
+    assert there.numbers() == pytest.approx(tally(logits, spec, 0.5, votes).numbers(), rel=1e-5)

@@ -111,6 +111,8 @@ def inflated(content: bytes, path: Path, limits: Limits, most: int | None = None
         _check_inflation(packed, path, limits, allowed, name)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     plain = inflate.decompress(packed, most or allowed + 1)
+    if not most and len(plain) > allowed:  # the last bytes come once all input is read
+        raise _too_large(path, limits, allowed, name)
     if not inflate.eof and len(plain) < (most or allowed):
         raise EOFError
     return content[:start].replace(DEFLATED.encode(), _SAME_LENGTH, 1) + plain
@@ -124,10 +126,14 @@ def _check_inflation(packed: memoryview, path: Path, limits: Limits, allowed: in
         size += len(inflate.decompress(rest[:_PIECE], _PIECE))
         rest = rest[_PIECE:] if not inflate.unconsumed_tail else _again(inflate.unconsumed_tail, rest)
         if size > allowed:
-            raise LimitError(
-                f"{path}: unpacks to more than {allowed // 10**6} MB, which {getattr(limits, name)} {name} allow",
-                f"If the file is sound, raise the limit: --limit {name}={2 * getattr(limits, name)}.",
-            )
+            raise _too_large(path, limits, allowed, name)
+
+
+def _too_large(path: Path, limits: Limits, allowed: int, name: str) -> LimitError:
+    return LimitError(
+        f"{path}: unpacks to more than {allowed // 10**6} MB, which {getattr(limits, name)} {name} allow",
+        f"If the file is sound, raise the limit: --limit {name}={2 * getattr(limits, name)}.",
+    )
 
 
 def _again(tail: bytes, rest: bytes | memoryview) -> bytes | memoryview:
