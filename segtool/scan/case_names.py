@@ -86,7 +86,10 @@ def unique_names(cases: Sequence[Naming], privacy: Privacy | None = None) -> lis
         rival = taken.rival(plain)
         name = plain
         if rival is not None:
-            names_apart = _alternatives(plain, entry, channels, rival, privacy)
+            folder, slash, last = plain.rpartition("/")
+            # Without dots a folder is no case's file; what then still clashes is told apart by its last part.
+            plain = f"{folder.replace('.', '_')}{slash}{last}" if any(map(taken.has, _as_files(_key(plain)))) else plain
+            names_apart = itertools.chain([plain], _alternatives(plain, entry, channels, rival, privacy))
             name = next(one for one in names_apart if taken.rival(one) is None)
         taken.add(name, entry)
         names[number] = name
@@ -105,6 +108,9 @@ class _Taken:
         key = _key(name)
         clash = self._files.get(key) or self._folders.get(key)
         return clash or next((self._files[one] for one in _as_files(key) if one in self._files), None)
+
+    def has(self, key: str) -> bool:
+        return key in self._files
 
     def add(self, name: str, entry: Entry) -> None:
         key = _key(name)

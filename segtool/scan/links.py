@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,14 +56,14 @@ class Links:
         if not (inside or self.follow):
             self.out.append(shown)
             return False
-        is_file = link.is_file()
-        if not is_file and not link.is_dir() and suffix_of(Path(link.name)):
+        is_file = _leads(link.is_file)
+        if not is_file and not _leads(link.is_dir) and suffix_of(Path(link.name)):
             (self.nowhere if _is_absent(link) else self.special).append(shown)
         return is_file
 
     def leads_to_folder(self, link: os.DirEntry[str]) -> bool:
         """True for a link to a folder that is to be searched: one outside the input, where links may leave it."""
-        return self.follow and link.is_dir() and not stays(Path(link.path), self.root)
+        return self.follow and _leads(link.is_dir) and not stays(Path(link.path), self.root)
 
     def may_follow(self, path: Path) -> bool:
         """True for what is no link, and for links that stay inside or may leave; others are kept."""
@@ -87,6 +87,14 @@ class Links:
 _OUT = "links that leave the folder are not followed"
 _NOWHERE = "links lead nowhere"
 _SPECIAL = "pipes, sockets and devices are never opened"
+
+
+def _leads(ask: Callable[[], bool]) -> bool:
+    """The answer of a link; False where it goes round in circles."""
+    try:
+        return ask()
+    except OSError:
+        return False
 
 
 def _is_absent(link: os.DirEntry[str]) -> bool:

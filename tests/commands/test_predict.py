@@ -95,7 +95,7 @@ def test_the_profile_says_where_the_time_went(predict, tmp_path: Path) -> None:
     lines = predict(tmp_path / "scans", "--profile", out="again").lines("time")
     names = [line.split("  ")[0] for line in lines]
     assert names[:3] == ["find cases", "load model", "read"]
-    assert set(names[3:]) - {"in parallel"} == {"preprocess", "infer", "postprocess", "write", "measure"}
+    assert set(names[3:]) - {"in parallel"} == {"preprocess", "check", "infer", "postprocess", "write", "measure"}
     found = report(tmp_path, "again")
     assert set(found["setup_seconds"]) == {"find cases", "load model"}
     assert 0 < sum(found["setup_seconds"].values()) < found["elapsed_s"]
