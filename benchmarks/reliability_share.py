@@ -4,8 +4,9 @@ Every run is the command line in a process of its own, with a small network made
 (PNG, NIfTI, DICOM; every third with a reference). Bytes are held against those of one run that nothing interrupted.
 
 * kills: a run is killed at a random moment (half of them uniform over its time, which begins with Python's start; four
-  tenths at a random case; every tenth as its last case is recorded, so that the report is hit too), gone on with ``--continue``, which may be killed as well, until one ends. After every
-  kill each visible file is whole; in the end every case is there once and nothing else is.
+  tenths at a random case; every tenth as its last case is recorded, so that the report is hit too), gone on with
+  ``--continue``, which may be killed as well, until one ends. After every kill each visible file is whole; in the end
+  every case is there once and nothing else is.
 * sharing: processes are held at the folder's gate until all have come, then let go at once. With one killed midway too.
 * parts: ``--num-parts``, one killed, then ``--continue`` without parts.
 

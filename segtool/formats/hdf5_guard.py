@@ -109,7 +109,7 @@ def check_dataset(dataset: h5py.Dataset, shape: tuple[int, ...], path: Path, lim
 
 def _stored_bytes(dataset: h5py.Dataset) -> int:
     # Of contiguous storage the library repeats the claim; nothing is there that is not in the file.
-    return min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
+    return min(int(dataset.id.get_storage_size()), Path(dataset.file.filename).stat().st_size)
 
 
 class _Known:

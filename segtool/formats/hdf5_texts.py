@@ -64,4 +64,4 @@ def _is_sound_heap(data: mmap.mmap, start: int) -> bool:
             # What is free comes last and counts its own header.
             return bool(length == end - place)
         place += _HEAP_OBJECT.size + -(-length // 8) * 8
-    return place <= end
+    return bool(place <= end)
