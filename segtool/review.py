@@ -10,6 +10,7 @@ bundled model's validation cases; ``benchmarks/results/reliability_confidence.js
 test cases.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -42,12 +43,18 @@ def _rows(case: CaseResult) -> Iterator[_Row]:
         yield _Row(_FAILED, 0.0, case.name, f"failed: {reason}")
         return
     if case.warnings or not case.slice_confidence:
-        pictures = [one["expected_dice"] for one in case.slice_confidence.values()]
-        expected = case.confidence.get("expected_dice", min(pictures, default=_UNKNOWN))
+        pictures = min(map(_expected, case.slice_confidence.values()), default=_UNKNOWN)
+        expected = _expected(case.confidence) if case.confidence else pictures
         reason = "; ".join(filter(None, (*case.warnings, in_words(case.confidence))))
         yield _Row(_WARNED if case.warnings else _OTHER, expected, case.name, reason or _NOT_JUDGED)
     for index, numbers in case.slice_confidence.items():
-        yield _Row(_OTHER, numbers["expected_dice"], f"{case.name}[{index}]", in_words(numbers))
+        yield _Row(_OTHER, _expected(numbers), f"{case.name}[{index}]", in_words(numbers) or _NOT_JUDGED)
+
+
+def _expected(numbers: Mapping[str, float]) -> float:
+    """Expected Dice; a report that another version wrote may say nothing of it."""
+    value = numbers.get("expected_dice", math.nan)
+    return _UNKNOWN if math.isnan(value) else value
 
 
 def in_words(numbers: Mapping[str, float]) -> str:
@@ -57,4 +64,4 @@ def in_words(numbers: Mapping[str, float]) -> str:
         "mean_entropy": "entropy {:.2f} bits",
         "disagreement": "disagreement {:.2f}",
     }
-    return ", ".join(text.format(numbers[name]) for name, text in words.items() if name in numbers)
+    return ", ".join(text.format(numbers[name]) for name, text in words.items() if math.isfinite(numbers.get(name, math.nan)))

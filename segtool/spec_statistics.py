@@ -8,6 +8,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+RANKS = 16
+"""Of a look's histogram."""
+
+LOOK = 33
+"""Numbers of a look, its histogram among them."""
+
 Range = tuple[float, float]
 """Lowest and highest."""
 
@@ -26,10 +32,11 @@ class ChannelStatistics(_Frozen):
 
     Args:
         values: The lowest and the highest stored value that is usual, over all training cases.
-        histogram: Mean over cases of the intensities of the head at evenly spaced ranks, free of unit.
+        histogram: ``RANKS`` numbers, the mean over cases of the intensities of the head at evenly spaced ranks, free
+            of unit.
         histogram_distance: Of a training case's histogram to that mean: what 50, 90 and 99 % of them stay below.
-        mean: ``F`` numbers, the mean of the looks; likewise their ``deviation``.
-        precision: Lower triangle, row by row, of the inverse ``(F, F)`` of the looks' correlations.
+        mean: ``LOOK`` numbers, the mean of the looks; likewise their ``deviation``.
+        precision: Lower triangle, row by row, of the inverse ``(LOOK, LOOK)`` of the looks' correlations.
         distance: Of a training case's look to the mean, by that inverse: what 50, 90 and 99 % of them stay below.
         several: Where training saw single pictures, the distances of the histogram and of the look once more, of the
             mean look of eight in a row: a volume, or a stack of pictures, lies about so near. None where training saw
@@ -48,6 +55,8 @@ class ChannelStatistics(_Frozen):
     @model_validator(mode="after")
     def _fits(self) -> "ChannelStatistics":
         count = len(self.mean)
+        if (count, len(self.histogram)) != (LOOK, RANKS):
+            raise ValueError(f"looks of {count} numbers, {len(self.histogram)} of a histogram: not {LOOK} and {RANKS}")
         if len(self.deviation) != count or len(self.precision) != count * (count + 1) // 2:
             raise ValueError(f"{count} means, {len(self.deviation)} deviations, {len(self.precision)} of precision")
         return self

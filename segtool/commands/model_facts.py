@@ -54,6 +54,8 @@ def model_text(facts: dict[str, Any]) -> str:
         lines.append(f"flips      {' '.join(flips)}: the mean of {2 ** len(flips)} passes")
     if statistics := spec.get("statistics"):
         lines += _statistics_lines(statistics, [channel["name"] for channel in spec["channels"]])
+    if confidence := spec.get("confidence"):
+        lines.append(_confidence_line(confidence))
     lines += _tree(spec["provenance"], "")
     return "\n".join(map(printable, lines))
 
@@ -77,6 +79,15 @@ def _statistics_lines(statistics: dict[str, Any], channels: list[str]) -> list[s
             f"training   masks {low:.1%} to {high:.0%} of the head, empty in {mask['empty']:.0%} of {mask['cases']}"
         )
     return lines
+
+
+def _confidence_line(confidence: dict[str, Any]) -> str:
+    """What logits are divided by before they say how sure the model is."""
+    line = f"confidence temperature {confidence['temperature']:.4g}"
+    before, after = confidence["ece_before"], confidence["ece_after"]
+    if before is None or after is None:
+        return line
+    return f"{line}, calibration error {before:.4f} -> {after:.4f} of {confidence['cases']} validation cases"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -46,9 +46,9 @@ def case_notes(report: "Report") -> Iterator[str]:
 
 
 def case_warnings(report: "Report") -> Iterator[str]:
-    """What makes results of cases doubtful: of several cases alike once, without each one's numbers in brackets."""
+    """What makes results of cases doubtful: what differs in brackets alone, such as in numbers, once without those."""
     said = [(case.name, text) for case in report.cases for text in case.warnings]
-    alike = Counter(_BRACKETS.sub("", text) for _, text in said)
+    alike = Counter(_BRACKETS.sub("", text) for text in {text for _, text in said})
 
     def short(text: str) -> str:
         without = _BRACKETS.sub("", text)

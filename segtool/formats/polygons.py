@@ -37,16 +37,25 @@ def polygons_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, wit
         ``(rows, columns)``.
     """
     mask = np.zeros(shape, np.bool_)
-    if not polygons:
+    if not any(map(len, polygons)):
         return mask
     if with_border:
         polygons = [_snapped(polygon) for polygon in polygons]
     start = np.concatenate(polygons)
     end = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
-    first, last = lines_crossed(start, end, shape[0])
+    _fill(mask, start, end)
+    if with_border:
+        _mark_border(mask, start, end)
+    return mask
+
+
+def _fill(mask: Mask, start: FloatArray, end: FloatArray) -> None:
+    first, last = lines_crossed(start, end, mask.shape[0])
     crossed = last > first
-    top, bottom = int(first.min(where=crossed, initial=shape[0])), int(last.max(where=crossed, initial=0))
-    width = shape[1] + 1
+    top, bottom = int(first.min(where=crossed, initial=mask.shape[0])), int(last.max(where=crossed, initial=0))
+    # Crossings beside their edges by a rounding error shall lie within, too.
+    left, right = np.clip([start[:, 0].min() - 2, start[:, 0].max() + 2], 0, mask.shape[1]).astype(np.intp).tolist()
+    width = right - left + 1
     band = max(1, _PIXELS // width)
     for upper in range(top, bottom, band):
         lower = min(bottom, upper + band)
@@ -54,13 +63,11 @@ def polygons_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, wit
         for edges in _parts(np.minimum(last, lower) - np.maximum(first, upper)):
             edge, line = _ranges(np.maximum(first[edges], upper), np.minimum(last[edges], lower))
             crossing = _crossing(start[edges][edge], end[edges][edge], line)
-            column = np.clip(np.ceil(crossing), 0, shape[1]).astype(np.intp)
+            column = np.clip(np.ceil(crossing), left, right).astype(np.intp) - left
             crossings += np.bincount((line - upper) * width + column, minlength=len(crossings))
         # Every pixel right of an odd number of crossings of its row is inside.
-        mask[upper:lower] = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) % 2 == 1
-    if with_border:
-        _mark_border(mask, start, end)
-    return mask
+        inside = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) % 2 == 1
+        mask[upper:lower, left:right] = inside
 
 
 def lines_crossed(start: FloatArray, end: FloatArray, rows: int) -> tuple[_IntArray, _IntArray]:
@@ -73,7 +80,7 @@ def lines_crossed(start: FloatArray, end: FloatArray, rows: int) -> tuple[_IntAr
 def _parts(counts: _IntArray) -> Iterator[slice]:
     """Runs of edges that cross about as many lines together as are worked on at once."""
     sums = np.cumsum(np.maximum(counts, 0))
-    if sums[-1] <= _CROSSINGS:
+    if not len(sums) or sums[-1] <= _CROSSINGS:
         yield slice(None)
         return
     cuts = np.searchsorted(sums, np.arange(_CROSSINGS, sums[-1], _CROSSINGS)) + 1
@@ -108,15 +115,18 @@ def _mark_border(mask: Mask, start: FloatArray, end: FloatArray) -> None:
     x = np.sort(np.stack([start[on_line, 0], end[on_line, 0]]), axis=0)
     left = np.clip(np.ceil(x[0] - ON_CENTRE), 0, columns).astype(np.intp)
     right = np.clip(np.floor(x[1] + ON_CENTRE) + 1, 0, columns).astype(np.intp)
-    which, column = _ranges(left, right)
-    mask[start[on_line, 1][which].astype(np.intp), column] = True
+    line = start[on_line, 1].astype(np.intp)
+    for edges in _parts(right - left):
+        which, column = _ranges(left[edges], right[edges])
+        mask[line[edges][which], column] = True
 
     start, end = start[~level], end[~level]
     y = np.sort(np.stack([start[:, 1], end[:, 1]]), axis=0)
     first = np.clip(np.ceil(y[0]), 0, rows).astype(np.intp)
     stop = np.clip(np.floor(y[1]) + 1, 0, rows).astype(np.intp)
-    which, line = _ranges(first, stop)
-    crossing = _crossing(start[which], end[which], line)
-    near = np.rint(crossing)
-    hit = (np.abs(crossing - near) <= ON_CENTRE) & (near >= 0) & (near < columns)
-    mask[line[hit], near[hit].astype(np.intp)] = True
+    for edges in _parts(stop - first):
+        which, line = _ranges(first[edges], stop[edges])
+        crossing = _crossing(start[edges][which], end[edges][which], line)
+        near = np.rint(crossing)
+        hit = (np.abs(crossing - near) <= ON_CENTRE) & (near >= 0) & (near < columns)
+        mask[line[hit], near[hit].astype(np.intp)] = True

@@ -15,6 +15,7 @@ from pydicom.dataelem import RawDataElement
 from segtool.case import LabelMap, Source
 from segtool.errors import GridError, UnreadableFileError
 from segtool.formats.arrays import narrow
+from segtool.formats.contour_claims import check_work, reach
 from segtool.formats.dicom.elements import digest
 from segtool.formats.dicom.odd import parsed, parsing
 from segtool.formats.dicom.plain import HIGHEST
@@ -37,6 +38,9 @@ _BESIDE, _FAR_BESIDE = 0.02, 0.25
 """Slices by which a contour may miss its slice: without a word, and at all."""
 _FLAT = 0.1
 """Slices over which the points of one contour may spread."""
+
+_PIECE = 2**20
+"""Bytes of a contour that are parsed at once: numbers take a multiple of their text until they are an array."""
 
 _OTHER_SCAN = "Give the scan on which the contours were drawn."
 
@@ -93,7 +97,7 @@ class RtStructFormat:
 
         Raises:
             UnreadableFileError: It is damaged or no RTSTRUCT.
-            LimitError: It claims more structures or contours than the source's limits allow.
+            LimitError: It claims more structures or contours, or more to draw, than the source's limits allow.
             GridError: The contours were not drawn on this grid.
         """
         if not geometry.is_physical:
@@ -119,9 +123,9 @@ class RtStructFormat:
         for number in sorted(values):
             # (slices, rows, columns) whichever axis the slices lie along.
             planes = np.moveaxis(labels, axis, 0)
-            for k, mask in _masks(placed[number], planes.shape[1:]):
-                claimed_twice += int(np.count_nonzero(planes[k][mask]))
-                planes[k][mask] = values[number]
+            for where, mask in _masks(placed[number], planes.shape[1:]):
+                claimed_twice += int(np.count_nonzero(planes[where][mask]))
+                planes[where][mask] = values[number]
         if claimed_twice:
             notes.append(f"{claimed_twice} voxels lie in several structures and have the label of the last")
         return LabelMap(narrow(labels), geometry, tuple(notes))
@@ -165,13 +169,23 @@ def _points(contour: pydicom.Dataset) -> _FloatArray:
     """``(P, 3)``, of the bytes as they lie in the file: pydicom takes a while to make an object of each number."""
     element: Any = contour.get_item("ContourData")
     if isinstance(element, RawDataElement):
-        numbers = [float(number) for number in (element.value or b"").split(b"\\") if number.strip(b" \0")]
+        numbers = np.concatenate([np.array([], np.float64), *_parsed(element.value or b"")])
     else:
-        numbers = [float(number) for number in (element.value if element is not None else None) or ()]
-    points = np.array(numbers, np.float64).reshape(-1, 3)
+        numbers = np.array([float(number) for number in (element.value if element is not None else None) or ()])
+    points: _FloatArray = numbers.astype(np.float64).reshape(-1, 3)
     if not (np.abs(points) < HIGHEST).all():
         raise ValueError("ContourData")
     return points
+
+
+def _parsed(text: bytes) -> Iterator[_FloatArray]:
+    """The numbers of a text, piece by piece."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\\", start + _PIECE)
+        end = len(text) if end < 0 else end
+        yield np.array([float(number) for number in text[start:end].split(b"\\") if number.strip(b" \0")], np.float64)
+        start = end + 1
 
 
 def _values(structures: Sequence[_Structure]) -> tuple[dict[int, int], list[str]]:
@@ -231,6 +245,9 @@ def _placed(structures: Sequence[_Structure], geometry: Geometry, source: Source
         raise GridError(f"{source.path}: {outside} of {len(slices)} contours lie outside the scan", _OTHER_SCAN)
     rows, columns = (other for other in range(3) if other != axis)
     flat = indices[:, [columns, rows]]
+    # One mask is drawn of all contours of a structure in a slice.
+    numbers = np.unique([number for number, _ in contours], return_inverse=True)[1]
+    check_work(flat, starts, numbers, slices, (geometry.shape[rows], geometry.shape[columns]), source)
     for (number, _), k, start, stop in zip(contours, slices.tolist(), starts[:-1], starts[1:], strict=True):
         placed[number][k].append(flat[start:stop])
     moved = int((beside > _BESIDE).sum())
@@ -238,6 +255,13 @@ def _placed(structures: Sequence[_Structure], geometry: Geometry, source: Source
     return axis, placed, said if moved else ""
 
 
-def _masks(polygons: dict[int, list[_FloatArray]], shape: tuple[int, ...]) -> Iterator[tuple[int, Mask]]:
+def _masks(
+    polygons: dict[int, list[_FloatArray]], shape: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, slice, slice], Mask]]:
+    """Slice, rows and columns of all that polygons may reach, and the mask of it."""
     for k, those in polygons.items():
-        yield k, polygons_mask(those, (shape[0], shape[1]), with_border=True)
+        points, size = np.concatenate(those), (shape[0], shape[1])
+        low, high = points.min(axis=0, keepdims=True), points.max(axis=0, keepdims=True)
+        rows, columns = (slice(*side) for side in reach(low, high, size)[:, 0].tolist())
+        mask = polygons_mask(those, size, with_border=True)
+        yield (k, rows, columns), mask[rows, columns]

@@ -87,7 +87,8 @@ class SliceAssembler:
         """
         if self._prepared.geometry.kind == "stack":
             return {}, {index: self._tallies[index].numbers() for index in sorted(self._tallies)}
-        whole = together(self._tallies.values())
+        # In order: whichever thread was first, sums are the same to the last bit.
+        whole = together(self._tallies[index] for index in sorted(self._tallies))
         return {} if whole is None else whole.numbers(), {}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segtool.case import Case, LabelMap
 from segtool.quality.grids import grid_warnings
-from segtool.quality.intensities import Known, channel_warning, equal_warnings, exchange_warnings
+from segtool.quality.intensities import Known, equal_warnings, exchange_warnings, fault_warning, unlike_warning
 from segtool.quality.learning import plane_of
 from segtool.quality.look import Look, looks
 from segtool.quality.masks import mask_facts, mask_warnings
@@ -32,9 +32,7 @@ class Quality:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec, self._statistics, self._names = spec, spec.statistics, spec.channel_names
-        self._known = (
-            [Known.of(one, spec.statistics.cases) for one in spec.statistics.channels] if spec.statistics else []
-        )
+        self._known = Known.all_of(spec.statistics) if spec.statistics else []
 
     def of_scan(self, case: Case) -> Seen:
         """Look at a case as loaded for the model."""
@@ -42,13 +40,15 @@ class Quality:
         plane = plane_of(case, spec) if case.geometry.kind == "volume" and spec.input.rank == 2 else None
         lines = list(grid_warnings(case.geometry, statistics.grid if statistics else None, plane))
         found = looks(case, spec)
-        elsewhere = list(equal_warnings(case, names))
-        if statistics is not None and not elsewhere:
+        elsewhere = list(equal_warnings(case, names, found))
+        faults = [fault_warning(name, look) for name, look in zip(names, found, strict=True)]
+        # What is broken fits no place, its own least of all.
+        if statistics is not None and not elsewhere and not any(faults):
             elsewhere += exchange_warnings(names, found, self._known, statistics)
-        for index, look in enumerate(found):
+        for index, (look, line) in enumerate(zip(found, faults, strict=True)):
             # What lies in another channel's place is unlike the training anyhow.
-            known = self._known[index] if self._known and not elsewhere else None
-            line = channel_warning(names[index], look, known, case.data.dtype)
+            if look is not None and line is None and self._known and not elsewhere:
+                line = unlike_warning(names[index], look, self._known[index], case.data.dtype)
             lines += [line] if line else []
         return Seen(lines + elsewhere, found)
 

@@ -52,7 +52,8 @@ def _implausible(geometry: Geometry, spacing: tuple[float, ...], extent: list[fl
         return
     few = min(range(3), key=lambda axis: geometry.shape[axis])
     others = [axis for axis in range(3) if axis != few]
-    if geometry.shape[few] * _FLAT <= min(geometry.shape[axis] for axis in others):
+    # One slice has no distance to another.
+    if geometry.shape[few] > 1 and geometry.shape[few] * _FLAT <= min(geometry.shape[axis] for axis in others):
         # So few slices of a head lie further apart than their pixels do.
         if max(spacing) <= min(spacing) * _EQUAL:
             yield f"the slices' distance is missing (or a thin slab: {shape} voxels of {voxel} mm)"

@@ -26,41 +26,47 @@ _INSPECT = "check the sequence with `segtool inspect`"
 
 @dataclass(frozen=True)
 class Known:
-    """A channel's statistics, and the same ready to measure by."""
+    """A channel's statistics, and the same ready to measure by; how many cases, and whether they were volumes."""
 
     statistics: ChannelStatistics
     reference: Reference
     cases: int
+    of_volumes: bool
 
     @classmethod
-    def of(cls, statistics: ChannelStatistics, cases: int) -> "Known":
-        """As a spec has it that was learnt from so many cases."""
-        return cls(statistics, Reference.of(statistics), cases)
+    def all_of(cls, spec: StatisticsSpec) -> "list[Known]":
+        """Of every channel."""
+        return [cls(one, Reference.of(one), spec.cases, spec.grid is not None) for one in spec.channels]
+
+    def compares(self, look: Look) -> bool:
+        """False of one picture where training saw means of eight, which lie far nearer to each other."""
+        return not self.of_volumes or look.pictures == PICTURES
 
 
-def channel_warning(name: str, look: Look | None, known: Known | None, stored: "np.dtype[Any]") -> str | None:
-    """The line that says most of one channel; None where nothing is to be said."""
+def fault_warning(name: str, look: Look | None) -> str | None:
+    """The line about one channel that no knowledge of the training is needed for; None where nothing is to be said."""
     if look is None:
-        return f"{name}: nothing to be seen (blank, or all of one value): give the scan, or leave it out"
+        return f"{name}: nothing to be seen (blank, of one value, or hardly any head): give the scan, or leave it out"
     if look.levels <= _FEW_LEVELS:
         return f"{name}: a mask or drawing perhaps ({look.levels} different values, a scan has hundreds): give the scan"
     if look.air > _AIR_SHARE:
-        return f"{name}: CT perhaps ({look.air:.0%} of the values are below -500, as air is): the model is for MRI"
+        return f"{name}: CT perhaps ({look.air:.0%} of the values are below -500, as air is; wanted MRI): give the MRI"
     if look.grain > _NOISE_GRAIN:
         return f"{name}: noise (neighbours differ by {look.grain:.2f}, wanted below {_NOISE_GRAIN}): check the file"
     if look.border > _BRIGHT_BORDER:
         return f"{name}: the background is as bright as the head (MONOCHROME1 perhaps): invert the grey values"
-    return None if known is None else _unlike(name, look, known, stored)
+    return None
 
 
-def _unlike(name: str, look: Look, known: Known, stored: "np.dtype[Any]") -> str | None:
+def unlike_warning(name: str, look: Look, known: Known, stored: "np.dtype[Any]") -> str | None:
+    """The line about a channel that is unlike the training's, stored so; None where nothing is to be said."""
     statistics, reference = known.statistics, known.reference
     limits, learnt_from = (statistics.histogram_distance, statistics.distance), known.cases
     if look.pictures == PICTURES and statistics.several is not None:
         limits, learnt_from = statistics.several, known.cases // PICTURES
     found = reference.histogram_distance(look.histogram), reference.distance(look.features)
     for what, kind, distance, (usual, _, rare) in zip(_WHAT, _KIND, found, limits, strict=True):
-        if distance > _margin(learnt_from) * rare:
+        if known.compares(look) and distance > _margin(learnt_from) * rare:
             return (
                 f"{name}: {what} unlike those of the training ({kind} {distance:.2f}, training {usual:.2f}, "
                 f"rarely above {rare:.2f}): {_INSPECT}"
@@ -97,7 +103,7 @@ def exchange_warnings(
     if limit is None:
         return
     least = _LEAST_GAIN if any(one.pictures == 1 for one in found) else _LEAST_GAIN_OF_SEVERAL
-    if len(found) < len(names) or len(found) < 2:
+    if len(found) < len(names) or len(found) < 2 or not all(map(Known.compares, known, found)):
         return
     best = exchange(distances([one.features for one in found], [one.reference for one in known]))
     if best.gain <= max(least, _margin(learnt_from) * limit):
@@ -109,12 +115,13 @@ def exchange_warnings(
     )
 
 
-def equal_warnings(case: Case, names: tuple[str, ...]) -> Iterator[str]:
-    """A line for each pair of channels that hold one image."""
+def equal_warnings(case: Case, names: tuple[str, ...], seen: Sequence[Look | None]) -> Iterator[str]:
+    """A line for each pair of channels that hold one image; of what shows nothing another line tells."""
     if names == ("red", "green", "blue"):
         return  # so is every grey picture
     step = (slice(None, None, 7),) * (case.data.ndim - 1)
-    for one, other in combinations(range(len(case.data)), 2):
+    shown = [index for index, look in enumerate(seen) if look is not None]
+    for one, other in combinations(shown, 2):
         first, second = case.data[one], case.data[other]
         if np.array_equal(first[step], second[step]) and np.array_equal(first, second):
             yield (

@@ -12,10 +12,18 @@ from segtool.errors import UsageError
 from segtool.preprocess.masks import coverage
 from segtool.preprocess.sliced import slice_orientation
 from segtool.quality.likeness import Reference, distances, exchange
-from segtool.quality.look import PICTURES, RANKS, Float64Array, looks
+from segtool.quality.look import PICTURES, Float64Array, looks
 from segtool.quality.masks import MaskFacts, mask_facts
 from segtool.spec import ModelSpec
-from segtool.spec_statistics import ChannelStatistics, GridStatistics, MaskStatistics, Quantiles, Range, StatisticsSpec
+from segtool.spec_statistics import (
+    RANKS,
+    ChannelStatistics,
+    GridStatistics,
+    MaskStatistics,
+    Quantiles,
+    Range,
+    StatisticsSpec,
+)
 
 FEWEST = 20
 """Cases, below which limits would be guesses."""

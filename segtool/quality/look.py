@@ -9,6 +9,7 @@ millisecond a picture. Its numbers are, in units of the spread of the head's int
 * the mean difference of pixels a 128th and a 32nd of the width apart: noise and blur.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,13 +22,13 @@ import numpy.typing as npt
 from segtool.case import Case
 from segtool.preprocess.sliced import slice_orientation
 from segtool.spec import ModelSpec
+from segtool.spec_statistics import RANKS
 
 AnyArray = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-RANKS = 16
 PICTURES = 8
 """Of a volume or a stack, at most."""
 _THINNED = 64
@@ -37,6 +38,7 @@ _FRAME = 24
 _STEPS = np.arange(_FRAME) / (_FRAME - 1)
 _RINGS = (0.25, 0.5, 0.7, 0.85, 0.97)
 _DARK = -0.35
+_FAR = 1e6  # times the head's spread: no voxel of a scan lies further off, and float32 holds its square
 _FEWEST = 32  # pixels of a head of 4096
 _ROWS = 12
 _APART = (128, 32)
@@ -103,9 +105,17 @@ def thinned(picture: AnyArray) -> AnyArray:
     return picture[:: -(-rows // _THINNED), :: -(-columns // _THINNED)]
 
 
-def is_head(values: AnyArray, cut: float | None) -> Mask:
+def is_head(values: AnyArray, cut: float | Float64Array | None) -> Mask:
     """Which of ``values`` are of the head rather than of the air around it."""
     return np.asarray(values != 0 if cut is None else values > cut)
+
+
+def cuts_of(stack: AnyArray) -> Float64Array:
+    """Values above which pixels are head, ``(N, 1, 1)``, of the thinned pictures ``(N, H, W)`` of a stack."""
+    ordered = np.sort(stack.reshape(len(stack), -1), axis=1)
+    last = ordered.shape[1] - 1
+    low, high = (ordered[:, round(last * level)].astype(np.float64) for level in _LEVELS)
+    return np.asarray(low + _ABOVE * (high - low))[:, np.newaxis, np.newaxis]
 
 
 def _together(seen: list[Look]) -> Look | None:
@@ -139,9 +149,9 @@ def _look(picture: AnyArray, nonzero: bool) -> Look | None:
         return None
     ranked = inside[_ranks(inside.size)].astype(np.float64)
     middle, width = ranked[RANKS // 2], ranked[-2] - ranked[1]
-    if not width > 0:
+    if not 0 < width < math.inf:
         return None
-    grain, *differences = _differences(picture, cut, width)
+    grain, *differences = _differences(picture, cut, middle, width)
     edge = np.concatenate([thin[0], thin[-1], thin[:, 0], thin[:, -1]])
     return Look(
         low=float(ordered[0]),
@@ -151,7 +161,7 @@ def _look(picture: AnyArray, nonzero: bool) -> Look | None:
         levels=1 + int(np.count_nonzero(ordered[1:] != ordered[:-1])),
         grain=grain,
         cut=cut,
-        features=np.concatenate([(ranked - middle) / width, *_in_rings(thin, cut, middle, width), differences]),
+        features=np.concatenate([_scaled(ranked, middle, width), *_in_rings(thin, cut, middle, width), differences]),
     )
 
 
@@ -180,13 +190,18 @@ def _in_rings(thin: AnyArray, cut: float | None, middle: float, width: float) ->
     """Mean, deviation and share of dark pixels of each ring within the box around the head."""
     head = is_head(thin, cut)
     down, across = (_along(np.asarray(head.any(axis=axis))) for axis in (1, 0))
-    frame = thin[down[:, None], across].ravel().astype(np.float32)
-    frame -= np.float32(middle)
-    frame *= np.float32(1 / width)
+    frame = _scaled(thin[down[:, None], across].ravel(), middle, width).astype(np.float32)
     rings = _rings()
     means = rings @ frame
     deviations = np.sqrt(np.maximum(rings @ (frame * frame) - means * means, 0))
     return [means, deviations, rings @ (frame < _DARK).astype(np.float32)]
+
+
+def _scaled(values: AnyArray, middle: float, width: float) -> Float64Array:
+    """In units of the head's spread, from its median; those of broken voxels are held at a number."""
+    with np.errstate(over="ignore"):
+        scaled = (values.astype(np.float64) - middle) / width
+    return np.clip(scaled, -_FAR, _FAR, out=scaled)
 
 
 def _along(occupied: Mask) -> npt.NDArray[np.intp]:
@@ -195,14 +210,16 @@ def _along(occupied: Mask) -> npt.NDArray[np.intp]:
     return (first + _STEPS * (last - first)).astype(np.intp)
 
 
-def _differences(picture: AnyArray, cut: float | None, width: float) -> tuple[float, float, float]:
+def _differences(
+    picture: AnyArray, cut: float | None, middle: float, width: float
+) -> tuple[float, float, float]:
     """Mean difference, by ``width``, of neighbours in a few rows, and of pixels two shares of the columns apart."""
     height, columns = picture.shape
-    rows = picture[height // 4 : height - height // 4 : max(1, height // _ROWS)].astype(np.float32)
-    head = is_head(rows, cut)
-    near, far = (_mean_step(rows, head, max(1, round(columns / share))) / width for share in _APART)
+    stored = picture[height // 4 : height - height // 4 : max(1, height // _ROWS)]
+    head, rows = is_head(stored, cut), _scaled(stored, middle, width).astype(np.float32)
+    near, far = (_mean_step(rows, head, max(1, round(columns / share))) for share in _APART)
     # Noise is as rough at any distance: where pixels further apart are alike, neighbours need no look.
-    return (_mean_step(rows, head, 1) / width if near > _ROUGH else near), near, far
+    return (_mean_step(rows, head, 1) if near > _ROUGH else near), near, far
 
 
 def _mean_step(rows: Float32Array, head: Mask, apart: int) -> float:

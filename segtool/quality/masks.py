@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from segtool.case import Case
-from segtool.quality.look import Mask, is_head
+from segtool.quality.look import Mask, cuts_of, is_head
 from segtool.spec_statistics import MaskStatistics
 
 AnyArray = npt.NDArray[Any]
@@ -58,7 +58,9 @@ def mask_facts(case: Case, labels: AnyArray, cut: float | None) -> MaskFacts:
     if empty == found.size:
         return MaskFacts(is_empty=True, empty_pictures=empty, pictures=found.size)
     thin = tuple(slice(None, None, -(-n // _SAMPLED)) for n in labels.shape)
-    mask, head = labels[thin] > 0, is_head(case.data[0][thin], cut)
+    mask, scan = labels[thin] > 0, case.data[0][thin]
+    # The pictures of a stack have no unit in common.
+    head = is_head(scan, cuts_of(scan) if stack and cut is not None else cut)
     voxels, of_head = int(np.count_nonzero(mask)), int(np.count_nonzero(head))
     outside = 0.0
     if voxels >= _FEWEST_VOXELS and np.count_nonzero(mask & ~head) > _OUTSIDE * voxels:
@@ -81,17 +83,24 @@ def mask_warnings(facts: MaskFacts, statistics: MaskStatistics | None) -> Iterat
         yield f"mask: empty ({some}{references} were): check that the scan shows what the model looks for"
     if facts.is_empty:
         return
-    limit = _FILLS_HEAD
-    if statistics is not None and statistics.share_of_head[1] > 0:
-        limit = min(limit, _BEYOND_TRAINING * statistics.share_of_head[1])
-    if facts.share_of_head > limit:
-        share = f"{facts.share_of_head:.0%} of it, wanted at most {limit:.0%}"
+    largest = 0.0 if statistics is None else statistics.share_of_head[1]
+    if facts.share_of_head > _FILLS_HEAD:
+        share = f"{facts.share_of_head:.0%} of it, wanted at most {_FILLS_HEAD:.0%}"
         yield f"mask: fills the head ({share}): do not use it unseen"
+    elif 0 < _BEYOND_TRAINING * largest < facts.share_of_head:
+        share = f"{_percent(facts.share_of_head)} of the head, training at most {_percent(largest)}"
+        yield f"mask: larger than those of the training ({share}): do not use it unseen"
     allowed = _BEYOND_OUTSIDE + (0.0 if statistics is None else statistics.outside_head)
     if facts.outside > allowed:
-        yield f"mask: lies outside of the head ({facts.outside:.0%} of it): check the scan with `segtool inspect`"
+        share = f"{facts.outside:.0%} of it, wanted at most {allowed:.0%}"
+        yield f"mask: lies outside of the head ({share}): check the scan with `segtool inspect`"
     if facts.pieces:
         yield f"mask: in hundreds of pieces ({facts.pieces}, wanted fewer than {_PIECES}): check the scan"
+
+
+def _percent(share: float) -> str:
+    """Two digits, for the lesions of some models are a thousandth of the head."""
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
 def _filled(head: Mask) -> Mask:

@@ -37,9 +37,11 @@ from segtool.scan.dicom_rules import load_rules
 
 FORM, SEG, RT = DicomFormat(), DicomSegFormat(), RtStructFormat()
 GRID = Geometry.of_volume((64, 64, 4), np.diag([-1.0, -1, 2, 1]))
+WIDE = Geometry.of_volume((1000, 1000, 1), np.diag([-1.0, -1, 2, 1]))
 AGAIN = "export or copy it again"
 FEW = Limits(labels=100)
 VOXELS, LABELS = "raise the limit: --limit voxels=", "raise the limit: --limit labels="
+DRAWN, DRAWING = Limits(drawn_pixels=2**19), "raise the limit: --limit drawn_pixels="
 
 
 def series(*changes: dict[str, Any], syntax: Any = ExplicitVRLittleEndian, limits: Limits = DEFAULT_LIMITS) -> Any:
@@ -209,9 +211,10 @@ def structures(points: list[float] | bytes, count: int = 1, number: int = 1, lim
     return write
 
 
-def zigzag(count: int) -> bytes:
-    """A polygon that crosses all rows with every edge."""
-    return b"\\".join(b"%d\\%d\\0" % (n % 64, 63 * (n % 2)) for n in range(count))
+def zigzag(count: int, *, along: bool = False) -> bytes:
+    """A polygon whose every edge goes from the first row to the last, or every other one along a row."""
+    corners = ((n // 2 % 64, 63 * (n % 2)) if along else (63 * (n % 2), n % 64) for n in range(count))
+    return b"\\".join(b"%d\\%d\\0" % corner for corner in corners)
 
 
 def text(name: str, content: str) -> Callable[[Path], Path]:
@@ -366,7 +369,21 @@ ROWS: dict[str, Row] = {
         structures([0, 0, 0, 1, 0, 0, 1, 1, 0], 101, limits=FEW), contours, LABELS, LimitError
     ),
     "structures numbered beyond all labels": Row(structures([0, 0, 0, 1, 0, 0, 1, 1, 0], 3, 2**31 - 4), contours),
-    "a polygon that crosses all rows 50000 times": Row(structures(zigzag(50_000)), contours, most_mb=64),
+    # Their borders were marked all at once: gigabytes for a file of 3 MB, and minutes.
+    "a polygon that crosses all rows 20000 times": Row(structures(zigzag(20_000)), contours),
+    "a polygon that goes along rows 20000 times": Row(structures(zigzag(20_000, along=True)), contours),
+    "a polygon that crosses more than may be drawn": Row(
+        structures(zigzag(5_000), limits=DRAWN), contours, DRAWING, LimitError
+    ),
+    "a polygon that goes along more than may be drawn": Row(
+        structures(zigzag(5_000, along=True), limits=DRAWN), contours, DRAWING, LimitError
+    ),
+    "structures that cover more than may be drawn": Row(
+        structures([0, 0, 0, 999, 0, 0, 999, 999, 0], 100, limits=Limits(drawn_pixels=2**21)),
+        lambda given: RT.read_labels_on(given, WIDE),
+        "around 100000000 pixels.*" + DRAWING,
+        LimitError,
+    ),
     "words that double with every list": Row(text("a.toml", f'{LAUGHS}{ONE}Text = ["@a0"]\n'), judge),
     "lists of words a hundred deep": Row(
         text(
