@@ -72,13 +72,36 @@ def share(found: Figures) -> list[Row]:
     ]
 
 
+def soak(found: Figures) -> list[Row]:
+    """Many cases in one process."""
+    tried = found["slices"] + found["volumes"]
+    left = sum(found["left_behind"].values())
+    slopes = [one["slope_mb_per_1000_cases"] for one in found["phases"].values() if one["cases"] < tried]
+    more = (
+        f"memory grows by at most {max(slopes):.1f} MB in 1,000 cases; "
+        f"{left} files, threads and temporary files left behind"
+    )
+    return [row("slices and volumes in one process", tried, tried - found["failed"], found["failed"], more)]
+
+
+def determinism(found: Figures) -> list[Row]:
+    """Runs that must give the bytes of the first."""
+    settings = [one for one in found["held"].values() if "variants" in one]
+    runs = [variant for one in settings for variant in one["variants"].values()]
+    differing = sum(bool(variant["other_results"]) for variant in runs)
+    more = "batch, threads, workers, order, each case alone, repeated, gone on with; " + ", ".join(
+        sorted({f"{one['device']} {one['precision']}".replace("cpu", "onnxruntime") for one in settings})
+    )
+    return [row("runs that must give the first run's bytes", len(runs), len(runs) - differing, differing, more)]
+
+
 PARTS: dict[str, tuple[str, str, Callable[[Figures], list[Row]] | None]] = {
     "fuzz": ("benchmarks.fuzz", "fuzz", fuzzing),
     "models": ("benchmarks.reliability_models", "reliability_models", hostile_models),
     "faults": ("benchmarks.reliability_faults", "reliability_faults", faults),
     "share": ("benchmarks.reliability_share", "reliability_share", share),
-    "soak": ("benchmarks.reliability_soak", "reliability_soak", None),
-    "determinism": ("benchmarks.reliability_determinism", "reliability_determinism", None),
+    "soak": ("benchmarks.reliability_soak", "reliability_soak", soak),
+    "determinism": ("benchmarks.reliability_determinism", "reliability_determinism", determinism),
     "checks": ("benchmarks.reliability_checks", "reliability_checks", None),
     "confidence": ("benchmarks.reliability_confidence", "reliability_confidence", None),
 }

@@ -57,6 +57,18 @@ def test_pictures_of_a_stack_are_listed_one_by_one() -> None:
     assert review_order([warned], 1)[0]["reason"] == "1 of 2 masks is empty"
 
 
+def test_numbers_that_an_older_or_a_newer_report_lacks_are_unknown_and_no_error() -> None:
+    rows = [
+        {"name": "stack", "status": "skipped", "slice_confidence": {"0": {"expected_dice": None}, "1": {"else": 0.5}}},
+        {"name": "odd", "status": "skipped", "confidence": {"mean_entropy": 0.25}},
+    ]
+    kept = [CaseResult.from_dict(row) for row in rows]
+    order = review_order([*kept, done("sure", 0.9)], 9)
+    assert [row["name"] for row in order] == ["sure", "stack[0]", "stack[1]", "odd"]
+    assert order[3]["reason"] == "entropy 0.25 bits"
+    assert "not judged" in order[1]["reason"]
+
+
 def test_a_reason_names_every_number_with_its_unit() -> None:
     numbers = {"mean_entropy": 0.5249, "expected_dice": 0.411, "disagreement": 0.3}
     assert in_words(numbers) == "expected Dice 0.41, entropy 0.52 bits, disagreement 0.30"

@@ -38,6 +38,8 @@ def lines_of(shape: tuple[int, ...], spacing: tuple[float, ...], known: GridStat
         ((240, 240, 155), (1000, 1000, 1000), "grid: voxels of no head"),
         ((240, 240, 20), (0.9, 0.9, 10), None),
         ((240, 240, 100), (0.4, 0.4, 9), "grid: voxels of no head (0.4 x 0.4 x 9 mm, sides that differ more than 20"),
+        ((512, 512, 1), (1, 1, 1), "grid: a field of no head (512 x 512 x 1 mm"),  # one slice has no distance
+        ((256, 256, 1), (1, 1, 1), None),
         ((240, 240, 155), (0.3, 0.3, 0.3), "grid: a field of no head (72 x 72 x 46 mm"),
         ((256, 256, 155), (3, 3, 3), "grid: a field of no head (768 x 768 x 465 mm"),
     ],
@@ -104,7 +106,7 @@ HEAD = CASE.data[0] > 30
         (lesion(radius=3), None),
         (np.zeros((96, 96), np.uint8), "mask: empty (as 0% of 30 training references were)"),
         (HEAD.astype(np.uint8), "mask: fills the head (9"),
-        (lesion(radius=14), "mask: fills the head"),  # three times the training's
+        (lesion(radius=14), "mask: larger than those of the training (13% of the head, training at most 5.3%)"),
     ],
 )
 def test_a_mask_unlike_the_trainings_is_told(quality: Quality, mask: np.ndarray, line: str | None) -> None:
@@ -120,11 +122,28 @@ def test_without_statistics_an_empty_mask_may_be_right_and_a_full_one_is_not() -
     )
 
 
+def test_without_statistics_a_volume_in_which_nothing_is_marked_is_told() -> None:
+    case = volume([head(seed) for seed in range(200, 208)])
+    assert _told(Quality(model("t1")), case, np.zeros(case.geometry.shape, np.uint8)) == [
+        "mask: empty (how often training references were, the model does not say): "
+        "check that the scan shows what the model looks for"
+    ]
+
+
+def test_pictures_of_a_stack_have_a_scale_each_and_none_of_their_masks_lies_in_the_air() -> None:
+    data = np.stack([head(seed) * (30 if seed % 3 else 1) for seed in range(200, 212)])
+    case = Case("stack", data[np.newaxis], Geometry.of_pixels(data.shape))
+    assert _told(Quality(model("t1")), case, np.stack([lesion()] * 12)) == []
+    air = np.zeros(data.shape, np.uint8)
+    air[:, :4, :] = 1
+    assert _told(Quality(model("t1")), case, air)[0].startswith("mask: lies outside of the head (100% of it")
+
+
 def test_a_mask_in_the_air_is_told_and_one_in_a_dark_cavity_is_not() -> None:
     quality, air = Quality(model("t1")), np.zeros((96, 96), np.uint8)
     air[:4, :] = 1
     assert _told(quality, CASE, air) == [
-        "mask: lies outside of the head (100% of it): check the scan with `segtool inspect`"
+        "mask: lies outside of the head (100% of it, wanted at most 20%): check the scan with `segtool inspect`"
     ]
     hollow = CASE.data[0].copy()
     hollow[lesion() > 0] = 0

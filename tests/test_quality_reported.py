@@ -46,6 +46,12 @@ def test_lines_that_differ_in_their_numbers_alone_are_counted_together() -> None
     ]
 
 
+def test_lines_that_are_the_same_keep_what_was_found() -> None:
+    line = "grid: the slices' distance is missing (or a thin slab: 9x9x2 voxels of 1 x 1 x 1 mm): check the header"
+    cases = [SimpleNamespace(name=name, warnings=(line,)) for name in "ab"]
+    assert list(case_warnings(SimpleNamespace(cases=cases))) == [f"2 cases: {line}"]
+
+
 def test_the_bundled_model_knows_its_training() -> None:
     from segtool.bundled import default_model
     from segtool.model_file import read_spec

@@ -97,6 +97,53 @@ def test_channels_that_hold_one_image_are_named_without_statistics() -> None:
     assert Quality(model("t1", "t2")).of_scan(picture(same, head(1))).lines == []
 
 
+def test_channels_that_show_nothing_are_not_said_to_hold_one_image(three: Quality) -> None:
+    blank = np.zeros((96, 96), np.float32)
+    lines = three.of_scan(picture(head(200), blank, blank)).lines
+    assert [line.partition(" (")[0] for line in lines] == ["t2: nothing to be seen", "flair: nothing to be seen"]
+
+
+def test_a_broken_channel_is_not_said_to_be_another(three: Quality) -> None:
+    t1, t2, flair = (head(200, name) for name in ("t1", "t2", "flair"))
+    assert three.of_scan(picture(t1, t2.max() - t2, flair)).lines == [
+        "t2: the background is as bright as the head (MONOCHROME1 perhaps): invert the grey values"
+    ]
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, 3e38, -3e38])
+@pytest.mark.parametrize("side", [1, 20])
+def test_voxels_beyond_all_bounds_make_no_look_undefined(three: Quality, value: float, side: int) -> None:
+    broken = head(200, "t2")
+    broken[40 : 40 + side, 40 : 40 + side] = value
+    case = picture(head(200), broken, head(200, "flair"))
+    for look in three.of_scan(case).looks:
+        assert look is None or np.isfinite(look.features).all()
+
+
+@pytest.mark.parametrize("scale", [1e-43, 1e-30, 1e34, 1e36])
+def test_the_least_and_the_largest_unit_is_as_good_as_any(three: Quality, scale: float) -> None:
+    channels = [(head(200, name) * np.float32(scale)).astype(np.float32) for name in ("t1", "t2", "flair")]
+    looks = three.of_scan(picture(*channels)).looks
+    assert all(look is not None and np.isfinite(look.features).all() for look in looks)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (5, 5), (7, 6), (2000, 3)])
+def test_tiny_pictures_are_looked_at_without_an_error(t1: Quality, shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    case = picture(pixels)
+    lines = t1.of_scan(case).lines
+    assert len(lines) <= 1
+    assert all("): " in line for line in lines)
+
+
+def test_one_picture_is_not_held_against_the_means_of_eight() -> None:
+    volumes = [volume([head(seed * 8 + i) for i in range(8)]) for seed in range(30)]
+    quality = Quality(learnt(model("t1"), volumes))
+    assert [quality.of_scan(picture(head(seed))).lines for seed in range(1000, 1050)] == [[]] * 50
+    (line,) = quality.of_scan(volume([head(seed, "flair") for seed in range(300, 308)])).lines
+    assert "unlike those of the training" in line
+
+
 def test_a_grey_picture_for_a_model_of_colours_is_no_image_given_thrice() -> None:
     same = head(0)
     assert Quality(model("red", "green", "blue")).of_scan(picture(same, same, same)).lines == []
@@ -128,6 +175,14 @@ def test_statistics_go_through_json_and_raise_the_schema(t1: Quality) -> None:
     assert spec.schema_version == 5
     assert model("t1").schema_version == 1
     assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_statistics_of_looks_that_this_version_does_not_take_are_no_spec(t1: Quality) -> None:
+    spec = learnt(model("t1"), [picture(head(seed)) for seed in range(30)])
+    raw = spec.model_dump(mode="json")
+    raw["statistics"]["channels"][0]["histogram"] = [0.0, 1.0]
+    with pytest.raises(ValueError, match="looks of 33 numbers, 2 of a histogram: not 33 and 16"):
+        ModelSpec.model_validate(raw)
 
 
 def test_statistics_of_another_number_of_channels_are_no_spec() -> None:

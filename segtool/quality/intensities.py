@@ -39,8 +39,8 @@ class Known:
         return [cls(one, Reference.of(one), spec.cases, spec.grid is not None) for one in spec.channels]
 
     def compares(self, look: Look) -> bool:
-        """False of one picture where training saw means of eight, which lie far nearer to each other."""
-        return not self.of_volumes or look.pictures == PICTURES
+        """False of single pictures where training saw means of eight, which lie far nearer to each other."""
+        return not self.of_volumes or 2 * look.pictures >= PICTURES
 
 
 def fault_warning(name: str, look: Look | None) -> str | None:

@@ -22,6 +22,7 @@ _OUTSIDE, _BEYOND_OUTSIDE = 0.3, 0.2
 _FEWEST_VOXELS = 50  # of a thinned mask, to speak of where it lies
 _FEWEST_OF_HEAD = 50
 _PIECES = 100
+_EMPTY_REMEDY = "check that the scan shows what the model looks for"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class MaskFacts:
         outside: Share of the mask that lies outside of the head and its cavities.
         pieces: Connected components where there may be a hundred, else 0.
         empty_pictures: Of a stack, pictures without a voxel; likewise ``pictures``, all of them.
+        of_volume: Rather than of pictures.
     """
 
     is_empty: bool
@@ -42,6 +44,7 @@ class MaskFacts:
     pieces: int = 0
     empty_pictures: int = 0
     pictures: int = 1
+    of_volume: bool = False
 
 
 def mask_facts(case: Case, labels: AnyArray, cut: float | None) -> MaskFacts:
@@ -52,11 +55,11 @@ def mask_facts(case: Case, labels: AnyArray, cut: float | None) -> MaskFacts:
         labels: Not 0 where the mask is.
         cut: Of the head in the first channel, see :class:`segtool.quality.look.Look`.
     """
-    stack = case.geometry.kind == "stack"
+    stack, of_volume = (case.geometry.kind == kind for kind in ("stack", "volume"))
     found = (labels.reshape(len(labels), -1).max(axis=1) if stack else labels.max(keepdims=True).ravel()) > 0
     empty = int(found.size - np.count_nonzero(found))
     if empty == found.size:
-        return MaskFacts(is_empty=True, empty_pictures=empty, pictures=found.size)
+        return MaskFacts(is_empty=True, empty_pictures=empty, pictures=found.size, of_volume=of_volume)
     thin = tuple(slice(None, None, -(-n // _SAMPLED)) for n in labels.shape)
     mask, scan = labels[thin] > 0, case.data[0][thin]
     # The pictures of a stack have no unit in common.
@@ -72,6 +75,7 @@ def mask_facts(case: Case, labels: AnyArray, cut: float | None) -> MaskFacts:
         pieces=_pieces(labels, thin, mask, stack),
         empty_pictures=empty,
         pictures=found.size,
+        of_volume=of_volume,
     )
 
 
@@ -80,7 +84,10 @@ def mask_warnings(facts: MaskFacts, statistics: MaskStatistics | None) -> Iterat
     if statistics is not None and statistics.empty < _HARDLY_EMPTY and facts.empty_pictures:
         some = f"in {facts.empty_pictures} of {facts.pictures} pictures, as " if facts.pictures > 1 else "as "
         references = f"{statistics.empty:.0%} of {statistics.cases} training references"
-        yield f"mask: empty ({some}{references} were): check that the scan shows what the model looks for"
+        yield f"mask: empty ({some}{references} were): {_EMPTY_REMEDY}"
+    elif statistics is None and facts.is_empty and facts.of_volume:
+        # Slices beside a lesion are many; a whole head without one is a find, or a failure.
+        yield f"mask: empty (how often training references were, the model does not say): {_EMPTY_REMEDY}"
     if facts.is_empty:
         return
     largest = 0.0 if statistics is None else statistics.share_of_head[1]
