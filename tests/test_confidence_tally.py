@@ -206,6 +206,22 @@ def test_every_picture_of_a_stack_has_its_own_numbers() -> None:
     assert [one["expected_dice"] for one in pictures.values()] == pytest.approx([2 * 0.6 / 1.6, 2 * 0.9 / 1.9])
 
 
+def test_slices_that_come_in_another_order_give_the_same_numbers_to_the_last_bit() -> None:
+    spec = bright_spec(labels=(LabelSpec(name="a", value=1), LabelSpec(name="b", value=2)))
+    random = np.random.default_rng(0)
+    case = Case("head", random.random((1, 8, 32, 32)), Geometry.of_volume((8, 32, 32), np.diag([5.0, 1, 1, 1])))
+    # Nothing is marked, and all slices are as near to marking the first label, but not the second.
+    logits = -random.uniform(2, 9, (8, 2, 32, 32)).astype(np.float32)
+    logits[:, 0, 0, 0] = -1
+    found = []
+    for order in (range(8), range(7, -1, -1), random.permutation(8)):
+        assembler = SliceAssembler(SlicedCase(case, spec), spec, 0.5)
+        for index in order:
+            assembler.add(int(index), logits[index])
+        found.append(assembler.confidence()[0])
+    assert found[0] == found[1] == found[2]
+
+
 def test_padding_around_a_slice_counts_for_nothing() -> None:
     spec = bright_spec()
     case = Case("wide", np.random.default_rng(0).random((1, 16, 32)), Geometry.of_pixels((16, 32)))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ FINDINGS = Path(tempfile.gettempdir()) / "fuzz" / "findings"
 _HANGS_S = 60.0
 """Of wall clock, after which an input is said to hang."""
 _DEATHS = 20
+_LIFE = 20_000
+"""Inputs of one process: libraries in C keep a few kilobytes of many a broken file, and its memory is bounded."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -90,14 +93,19 @@ def _engine(name: str, engine: str, inputs: int, seed: int, findings: Path) -> C
     memory = Path("/dev/shm")  # noqa: S108 - the folder below it is new and ours
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None) as folder:
         counters = Counters(Path(folder) / "counters")
-        for life in range(_DEATHS):
-            code = _live(name, engine, inputs, seed + life * 1_000_003, Path(folder), findings, counters)
-            if counters.tried >= inputs:
+        deaths = 0
+        for life in count():
+            goal = min(inputs, counters.tried + _LIFE)
+            code = _live(name, engine, goal, seed + life * 1_000_003, Path(folder), findings, counters)
+            if counters.tried >= inputs or deaths == _DEATHS:
                 break
+            if counters.tried >= goal and not counters.since:
+                continue
             if not counters.since:
                 log = (Path(folder) / "log").read_text(encoding="utf-8", errors="replace")
                 raise RuntimeError(f"{name}: the worker ended by itself ({code}) after {counters.tried}: {log[-3000:]}")
             _keep_culprit(Path(folder) / "files", findings, code)
+            deaths += 1
             counters.since = 0.0
             counters.write()
         return counters

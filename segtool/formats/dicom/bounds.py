@@ -21,6 +21,8 @@ _ITEM_WEIGHT = 8
 """A parser takes so much more memory for an item than for an element (0.7 kB, 0.1 to 0.3 kB)."""
 _ELEMENTS_PER_LABEL = 128
 """A frame of a segmentation has some 60 elements in 8 items, a contour 8 in 2."""
+_BYTES_PER_ITEM = 32
+"""An item has an element in it, and is an element's: only damage and malice have millions of empty ones."""
 
 _UNTYPED = _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
 _SAME_LENGTH = EXPLICIT.encode() + b"\0\0\0"
@@ -31,31 +33,35 @@ def check_elements(content: bytes, path: Path, limits: Limits) -> None:
     """Refuse a file of millions of elements or items, of which parsers make an object each.
 
     Raises:
-        LimitError: There are more than 128 elements for each label of the limit, where an item counts as 8.
+        LimitError: There are more than 128 elements for each label of the limit, where an item counts as 8; or more
+            items than labels and one for every 32 bytes.
     """
     most = _ELEMENTS_PER_LABEL * limits.labels
-    if len(content) // 8 * _ITEM_WEIGHT <= most:
+    if len(content) // 8 <= limits.labels:
         return
-    weight = _weight(content, most)
+    weight, items = _weight(content, most)
     if weight > most:
         raise LimitError(
             f"{path}: a header of more than {most} elements, above {_ELEMENTS_PER_LABEL} for each of "
             f"{limits.labels} labels",
             f"If the file is sound, raise the limit: --limit labels={2 * limits.labels}.",
         )
+    unearned = items - len(content) // _BYTES_PER_ITEM
+    limits.check("labels", unearned, str(path), f"{items} items in {len(content)} bytes")
 
 
-def _weight(content: bytes, most: int) -> int:
-    """Of the elements and items, nested ones too; counting ends above ``most``."""
-    place, weight, ends = 0, 0, [len(content)]
+def _weight(content: bytes, most: int) -> tuple[int, int]:
+    """Of the elements and items, nested ones too, and how many items; counting ends above ``most``."""
+    place, weight, items, ends = 0, 0, 0, [len(content)]
     is_implicit, endian, is_meta = not content[4:6].isalpha(), "<", False
     if content[128:132] == b"DICM":
         place, is_implicit, is_meta = 132, False, True
     syntax = syntax_of(content) if is_meta else ""
-    while weight <= most:
+    while weight + items * (_ITEM_WEIGHT - 1) <= most:
         while len(ends) > 1 and place >= ends[-1]:
             place = ends.pop()
-        if place + 12 > len(content):
+        # An empty item has no more than 8 bytes.
+        if place + 8 > len(content):
             break
         if is_meta and content[place : place + 2] != b"\2\0":
             # The meta header is explicit and little endian whatever follows.
@@ -67,11 +73,13 @@ def _weight(content: bytes, most: int) -> int:
             kind = b""
             (length,) = struct.unpack_from(f"{endian}I", content, place + 4)
         elif kind in LONG:
+            if place + 12 > len(content):
+                break
             (length,), value = struct.unpack_from(f"{endian}I", content, place + 8), place + 12
         if tag in (_ITEM_END, _SEQUENCE_END):
             place = value
         elif tag == _ITEM or _holds_items(tag, kind, content[value : value + 4]):
-            weight += (_ITEM_WEIGHT - 1) * (tag == _ITEM)
+            items += tag == _ITEM
             place = value
             if length != UNDEFINED:
                 ends.append(min(value + length, ends[-1]))
@@ -80,7 +88,7 @@ def _weight(content: bytes, most: int) -> int:
             place = len(content) if end < 0 else end
         else:
             place = value + length
-    return weight
+    return weight + items * (_ITEM_WEIGHT - 1), items
 
 
 def _holds_items(tag: int, kind: bytes, begins: bytes) -> bool:
