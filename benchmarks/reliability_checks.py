@@ -1,8 +1,8 @@
 """Do the checks of scans and masks speak where they should, and keep silent where they should?
 
 Statistics are learnt from training slices alone (Cheng set, split by patient). False alarms are counted on the test
-patients, on slices of the COCO set, most of which are Cheng slices, and on volumes of another hospital; detection on the same test slices with a
-fault planted, and on real scans of other sequences.
+patients, on slices of the COCO set, most of which are Cheng slices, and on volumes of another hospital; detection on
+the same test slices with a fault planted, and on real scans of other sequences.
 
 Run: ``python -m benchmarks.reliability_checks [--scale 0.05]``
 """
@@ -224,7 +224,8 @@ def run(scale: float = 1.0) -> dict[str, Any]:
         "bytes_of_spec": len(known.statistics.model_dump_json()),
         "notes": [
             "limits: what 99 % of the training slices, or of eight together, stay below, times 1.05 + 2 / root n",
-            "the volumes of progression/ carry a dummy spacing of 1 mm; 0.9 x 0.9 x 5 mm was put in its place",
+            "the volumes of progression/ carry a dummy spacing of 1 mm; 0.9 x 0.9 x 5 mm was put in its place, "
+            "so that all have one grid: each of its faults was tried once, and sound ones say nothing of grids",
             "the two channels of a case are of different patients and sets, which makes them easier to tell apart "
             "than those of one examination; no set with all sequences of many patients was at hand",
             "CT is simulated",

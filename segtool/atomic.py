@@ -7,7 +7,6 @@ and network folders take several times that.
 """
 
 import contextlib
-import itertools
 import os
 import re
 import time
@@ -22,7 +21,6 @@ PARTIAL_PREFIX = ".partial-"
 _LONGEST_NAME = 255  # bytes, of every usual file system
 _ABANDONED_S = 3600.0
 _NAME = re.compile(re.escape(PARTIAL_PREFIX) + r"(?P<pid>\d+)-(?P<host>[0-9a-f]{8})(?P<run>[0-9a-f]{8})-")
-_COUNT = itertools.count()
 
 
 def _host() -> str:
@@ -39,8 +37,11 @@ _HOST, _RUN = _host(), os.urandom(4).hex()
 
 
 def partial_path(path: Path) -> Path:
-    """A temporary name beside ``path`` that no other process, thread or machine uses, with the same suffixes."""
-    start = f"{PARTIAL_PREFIX}{os.getpid()}-{_HOST}{_RUN}-{next(_COUNT):x}-"
+    """A temporary name beside ``path`` that no other process, thread or machine uses, with the same suffixes.
+
+    Nobody can foretell it, and put a link of that name there before the file is opened.
+    """
+    start = f"{PARTIAL_PREFIX}{os.getpid()}-{_HOST}{_RUN}-{os.urandom(8).hex()}-"
     end = path.name
     while len(os.fsencode(start + end)) > _LONGEST_NAME:
         end = end[1:]
@@ -90,6 +91,8 @@ def remove_abandoned(folder: Path) -> None:
     import shutil
 
     for path in folder.rglob(f"{PARTIAL_PREFIX}*"):
+        if path.is_symlink():
+            continue  # none of ours, and it may lead anywhere
         name = _NAME.match(path.name)
         if name is None or name["host"] != _HOST:
             abandoned = _age_s(path) > _ABANDONED_S
@@ -117,7 +120,7 @@ def _is_alive(pid: int) -> bool:
         return True  # signal 0 would end a process there
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number of thirty digits
         return False
     except OSError:
         return True  # somebody else's

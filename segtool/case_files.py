@@ -8,7 +8,7 @@ from segtool.case import CaseSource, LabelMap, Source
 from segtool.errors import UnreadableFileError, UserError
 from segtool.formats import SUFFIXES, get_format, label_reader, read_labels_on, suffix_of
 from segtool.job import Job
-from segtool.output_folder import refuse_to_overwrite
+from segtool.output_folder import refuse_to_leave, refuse_to_overwrite
 from segtool.outputs import Result, get_output
 from segtool.overlay import overlay_case
 from segtool.predict_options import SAME, PredictOptions
@@ -37,6 +37,7 @@ class CaseFiles:
 
         Raises:
             UnreadableFileError: The kind of file hangs on a header that cannot be read.
+            OutputError: A link leads out of the output folder.
         """
         found: dict[Path, str] = {}
         for name in self._options.formats:
@@ -44,17 +45,29 @@ class CaseFiles:
                 suffix = get_format(source.first.format).output_suffix(source.first)
             else:
                 suffix = get_output(name).suffix(source.first)
-            found.setdefault(self._options.output / f"{source.output_stem}{suffix}", name)
+            found.setdefault(self._below(self._options.output / f"{source.output_stem}{suffix}"), name)
         return {name: path for path, name in found.items()}
 
     def picture(self, source: CaseSource) -> Path:
-        """The picture with the contours."""
-        return self._options.output / OVERLAYS / f"{source.output_stem}.png"
+        """The picture with the contours.
+
+        Raises:
+            OutputError: A link leads out of the output folder.
+        """
+        return self._below(self._options.output / OVERLAYS / f"{source.output_stem}.png")
 
     def probabilities(self, source: CaseSource) -> Path:
-        """The map of probabilities."""
+        """The map of probabilities.
+
+        Raises:
+            OutputError: A link leads out of the output folder.
+        """
         suffix = get_format(source.first.format).probabilities_suffix(source.first)
-        return self._options.output / f"{source.output_stem}{PROBABILITIES}{suffix}"
+        return self._below(self._options.output / f"{source.output_stem}{PROBABILITIES}{suffix}")
+
+    def _below(self, path: Path) -> Path:
+        refuse_to_leave(path, self._options.output)
+        return path
 
     def are_there(self, source: CaseSource) -> bool:
         """True where an earlier run has written everything that is asked for now, pictures aside."""

@@ -14,6 +14,13 @@ _Numbers = TypeVar("_Numbers", Scores, Measurements)
 
 Status = Literal["done", "failed", "skipped"]
 
+CONFIDENCE = ("expected_dice", "mean_entropy", "disagreement")
+"""Measures of :meth:`segtool.postprocess.confidence.Tally.numbers`, in the order of a table."""
+
+_TEXTS = ("plane",)
+"""Measurements that are no numbers."""
+_ENDLESS = 1e300
+
 
 @dataclass(frozen=True)
 class CaseResult:
@@ -124,7 +131,7 @@ class CaseResult:
                 and all(isinstance(value, int | float) for one in numbers for value in one.values())
             ):
                 return found
-        except (TypeError, KeyError, AttributeError) as error:  # anybody may have written into a results folder
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:  # anybody may have written into a results folder
             raise ValueError("not a case of a report") from error
         raise ValueError("not a case of a report")
 
@@ -149,19 +156,28 @@ def _from_plain(kind: type[_Numbers], parts: Mapping[str, Mapping[str, Any]]) ->
     """What :func:`_by_name` and :func:`plain` made a dictionary of: None was an undefined number."""
     known = {one.name for one in fields(kind)}
     return {
-        name: kind(**{key: _exact(value) for key, value in numbers.items() if key in known})
+        name: kind(**{key: _exact(value, key) for key, value in numbers.items() if key in known})
         for name, numbers in parts.items()
     }
 
 
 def _known(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in numbers.items()}
+    return {name: float(_exact(value, name)) for name, value in numbers.items() if name in CONFIDENCE}
 
 
-def _exact(value: object) -> Any:  # noqa: ANN401 - whatever a dataclass of numbers holds
+def _exact(value: object, name: str) -> Any:  # noqa: ANN401 - whatever a dataclass of numbers holds
+    """A number as it was, by whatever name.
+
+    Raises:
+        ValueError: It is none, or larger than any that is measured.
+    """
+    if value is None:
+        return math.nan
     if isinstance(value, list):
-        return tuple(map(_exact, value))
-    return math.nan if value is None else value
+        return tuple(_exact(one, name) for one in value)
+    if isinstance(value, str) if name in _TEXTS else isinstance(value, int | float) and abs(value) < _ENDLESS:
+        return value
+    raise ValueError(f"no number as {name}")
 
 
 def _by_name(parts: Mapping[str, Scores] | Mapping[str, Measurements]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ description locks (Linux), threads of one process exclude each other like proces
 import contextlib
 import errno
 import os
+import stat
 import struct
 import sys
 import threading
@@ -16,6 +17,8 @@ from pathlib import Path
 
 _REFUSED = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 _POLL_S = 0.01
+MOST_AT_ONCE = 2**28
+"""Bytes that are read at once, and of a line."""
 
 
 class NoLocksError(Exception):
@@ -33,13 +36,18 @@ class LockFile:
         create: Make it where it does not exist.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: It cannot be opened, or it is a link, a pipe or the like, or has a second name elsewhere.
     """
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         where_known = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | where_known, 0o666)
+        try:
+            _check_plain(os.fstat(self._file))
+        except OSError:
+            os.close(self._file)
+            raise
         self._lock = threading.Lock()
 
     @property
@@ -86,9 +94,9 @@ class LockFile:
             self.give(byte)
 
     def read(self, start: int) -> bytes:
-        """Everything from ``start`` on."""
+        """Everything from ``start`` on, but no more than :data:`MOST_AT_ONCE` bytes."""
         with self._lock:
-            missing = os.fstat(self._file).st_size - start
+            missing = min(os.fstat(self._file).st_size - start, MOST_AT_ONCE)
             if missing <= 0:
                 return b""
             os.lseek(self._file, start, os.SEEK_SET)
@@ -99,13 +107,13 @@ class LockFile:
             return b"".join(parts)
 
     def append(self, lines: bytes) -> tuple[int, int]:
-        """Write whole lines behind everything else; one that a killed process left half written is ended first.
+        """Write whole lines behind everything else; one that was left half written is ended first.
 
         Returns:
             Where the file ended before, and where it ends now.
 
         Raises:
-            OSError: There is no space. Nothing of ``lines`` stays.
+            OSError: There is no space. What was written stays, because others may have read it.
         """
         with self._lock:
             end = os.lseek(self._file, 0, os.SEEK_END)
@@ -116,13 +124,8 @@ class LockFile:
             os.lseek(self._file, end, os.SEEK_SET)
             rest = memoryview(lines)
             new_end = end + len(lines)
-            try:
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, end)
-                raise
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
             return end, new_end
 
     def sync(self) -> None:
@@ -130,16 +133,31 @@ class LockFile:
         os.fsync(self._file)
 
     def close(self, *, remove: bool = False) -> None:
-        """Give up all locks, and remove the file where asked to: by its only user, or nobody is excluded any more."""
-        on_windows = sys.platform == "win32"  # which removes no file that is open
+        """Give up all locks, and remove the file where asked to: by its only user, or nobody is excluded any more.
+
+        Another file that has taken its place, because somebody removed it, stays: others may use it.
+        """
+        on_windows = sys.platform == "win32"  # which removes no file that is open, and lets nobody replace it
         with contextlib.suppress(OSError):
-            if remove and not on_windows:
+            if remove and not on_windows and self.is_in_place:
                 self.path.unlink()
         os.close(self._file)
         self._file = -1  # the number may be another file's soon
         with contextlib.suppress(OSError):
             if remove and on_windows:
                 self.path.unlink()
+
+
+def _check_plain(found: os.stat_result) -> None:
+    """Refuse what somebody else may have put there: what is written would go elsewhere too, or nowhere.
+
+    Raises:
+        OSError: It is no plain file, or has a second name.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
+    if found.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it is a hard link, a file that has another name too")
 
 
 if sys.platform == "win32":

@@ -63,8 +63,18 @@ class Ensemble:
         """What a reader must know where the models differ in what only one of them can decide."""
         first = self.spec
         others = [member.spec for member in self.members[1:]]
-        differ = any((s.thresholds, s.postprocess) != (first.thresholds, first.postprocess) for s in others)
-        return (f"thresholds and post-processing are those of the first model, {first.name}",) if differ else ()
+        kinds = {
+            "thresholds and post-processing are": lambda spec: (spec.thresholds, spec.postprocess),
+            "the temperature of confidence and what scans are held against are": lambda spec: (
+                spec.confidence,
+                spec.statistics,
+            ),
+        }
+        return tuple(
+            f"{what} those of the first model, {first.name}"
+            for what, of in kinds.items()
+            if any(of(spec) != of(first) for spec in others)
+        )
 
     def load(
         self,

@@ -57,20 +57,22 @@ class CaseFinisher:
         self._progress.on_case(result)
 
     def is_of(self, result: CaseResult, source: CaseSource) -> bool:
-        """True where a result was made of the very files of ``source``."""
-        return result.stamp is None or result.stamp == stamp_of(source, self._fleeting)
+        """True where a result was made of the very files of ``source``, or nobody can tell any more."""
+        if result.stamp is None or result.stamp == stamp_of(source, self._fleeting):
+            return True
+        return not all(path.exists() for one in source.channels.values() for path in one.paths)
 
-    def already_done(self, source: CaseSource) -> bool:
-        """True where an earlier run's result is gone on with, whose scores and measurements then join the report.
+    def kept(self, source: CaseSource) -> CaseResult | None:
+        """An earlier run's result that is gone on with, scored and measured again; None where there is none.
 
-        It is where the run before recorded it as finished, its scan is the same since (names, sizes and times of its
+        There is where the run before recorded it as finished, its scan is the same since (names, sizes and times of its
         files), every kind of file that is asked for now is there, and the label map can be read back.
         """
         stamp = self._stamps[source.name] = stamp_of(source, self._fleeting)
         earlier = self._run.earlier(source.name, stamp)
         # Soft metrics need probabilities, which only the network can give.
         if earlier is None or self._options.soft_metrics or not self._files.are_there(source):
-            return False
+            return None
         try:
             written = self._files.read_back(source)
             reference = load_reference(source, written.geometry, strict=self._options.strict)
@@ -82,20 +84,17 @@ class CaseFinisher:
             outputs = tuple(map(self._relative, self._files.targets(source).values()))
             measurements = self._measure(written)
         except UserError:
-            return False  # not readable as a result, so not finished: it is made again
-        self._add(
-            replace(
-                earlier,
-                status="skipped",
-                output=outputs[0],
-                scores=scores,
-                slices=slices,
-                measurements=measurements,
-                outputs=outputs,
-                seconds={},
-            )
+            return None  # not readable as a result, so not finished: it is made again
+        return replace(
+            earlier,
+            status="skipped",
+            output=outputs[0],
+            scores=scores,
+            slices=slices,
+            measurements=measurements,
+            outputs=outputs,
+            seconds={},
         )
-        return True
 
     def check_results(self) -> None:
         """Make failed rows of what this process finished and somebody has removed since."""
@@ -110,8 +109,11 @@ class CaseFinisher:
                 self._add(CaseResult(name, "failed", error=self._plain(str(error)), seconds=result.seconds))
 
     def finish(self, job: Job) -> None:
-        """Write, score and record one case."""
+        """Write, score and record one case; of a kept one, record it."""
         source = job.source
+        if job.kept is not None:
+            self._add(job.kept)
+            return
         try:
             if job.error is not None:
                 raise job.error

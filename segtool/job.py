@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtool.case import Case, CaseSource, LabelMap
+from segtool.case_result import CaseResult
 from segtool.errors import UserError
 from segtool.postprocess import SliceAssembler, VolumeAssembler
 from segtool.quality import Seen
@@ -27,6 +28,7 @@ class Job:
     probabilities: npt.NDArray[np.float16] | None = None
     logits: npt.NDArray[np.float16] | None = None
     error: UserError | None = None
+    kept: CaseResult | None = None  # of an earlier run, which stands
     seconds: dict[str, float] = field(default_factory=dict)
     assembler: SliceAssembler | VolumeAssembler | None = None
     make_assembler: Callable[[], SliceAssembler | VolumeAssembler] | None = None

@@ -18,6 +18,9 @@ _REPORT = re.compile(r"report(-part-\d+-of-\d+)?\.json")
 _KEPT = ("name", "status", "stamp", "notes", "warnings", "confidence", "slice_confidence", "geometry")
 """What of an earlier run's row cannot be had from its files again."""
 
+_LARGEST_REPORT = 2**29
+"""Bytes; of a thousand cases one has about a million."""
+
 Row = Mapping[str, Any]
 """Of a case, as reports have it."""
 
@@ -166,11 +169,13 @@ def earlier_results(
         The rows, or None where no file tells of an earlier run.
 
     Raises:
-        UsageError: One of them had other models or options.
+        UsageError: One of them had other models or options, or is no report of ours by its size.
     """
     told = list(killed)
     for path in folder.glob("report*.json"):
-        if _REPORT.fullmatch(path.name):
+        # A pipe of that name would keep its reader waiting.
+        if _REPORT.fullmatch(path.name) and path.is_file():
+            _check_size(path)
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 told.append((path, RunIdentity.from_dict(content), content["cases"]))
@@ -186,6 +191,20 @@ def earlier_results(
                 continue
             rows[row["name"]] = {key: row[key] for key in _KEPT if key in row}
     return list(rows.values())
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a report that would take all memory.
+
+    Raises:
+        UsageError: It is larger than any.
+    """
+    size = path.stat().st_size
+    if size > _LARGEST_REPORT:
+        raise UsageError(
+            f"{path}: a report of {size} bytes, wanted {_LARGEST_REPORT} at most",
+            "Remove it, or choose another folder with --output.",
+        )
 
 
 def _written(path: Path) -> float:
@@ -236,4 +255,17 @@ def refuse_to_overwrite(target: Path, source: CaseSource) -> None:
         raise OutputError(
             f"case {source.name!r}: the result would overwrite the scan {target}",
             "Choose another folder with --output.",
+        )
+
+
+def refuse_to_leave(target: Path, folder: Path) -> None:
+    """Refuse a result that a link below the output folder would lead out of it. Its own name may be a link, which goes.
+
+    Raises:
+        OutputError: It would.
+    """
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise OutputError(
+            f"{target}: a link leads out of the output folder",
+            "Remove the link, or choose another folder with --output.",
         )

@@ -81,7 +81,7 @@ def pair_files(
             "Give two folders or two files.",
         )
     notes: list[str] = []
-    found = _entries(predictions, notes, follow_links), _entries(references, notes, follow_links)
+    found = tuple(_entries(path, notes, follow_links, limits) for path in (predictions, references))
     privacy = _privacy([*found[0], *found[1]])
     if predictions.is_file():
         (one,), (other,) = found
@@ -116,11 +116,11 @@ def _name(entry: Entry, privacy: Privacy) -> str:
     return plain_name(entry, _base(entry), privacy) if privacy.is_personal(key) else key
 
 
-def _entries(path: Path, notes: list[str], follow_links: bool) -> list[Entry]:
+def _entries(path: Path, notes: list[str], follow_links: bool, limits: Limits) -> list[Entry]:
     if path.is_file():
-        return find_entries([path]).entries
+        return find_entries([path], limits=limits).entries
     # Of our own results only the label maps count.
-    found = find_entries([path], path / OVERLAYS, follow_links)
+    found = find_entries([path], path / OVERLAYS, follow_links, limits)
     notes += map(str, found.problems)
     entries = [entry for entry in found.entries if not entry.stem.endswith(PROBABILITIES)]
     if not entries:

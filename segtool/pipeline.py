@@ -95,7 +95,7 @@ def _predict(
         files = CaseFiles(spec, "+".join(checksums), options)
         finisher = CaseFinisher(spec, files, options, progress, run, found.privacy.plain, tuple(folders.shown))
         calls = _calls(spec, options)
-        stages = Stages(spec, _stage_options(options, thresholds, calls), finisher.finish, progress.on_units)
+        stages = Stages(spec, _stage_options(options, thresholds, calls), finisher.finish, progress.on_units, finisher.kept)
         starting = _EngineStart(models, spec, options, calls, progress.on_wait)
 
         def loaded() -> Engine:

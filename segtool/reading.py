@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from segtool.case import Case, CaseSource
+from segtool.case_result import CaseResult
 from segtool.errors import CaseError, UnreadableFileError, UserError
 from segtool.faults import Faults
 from segtool.job import Job
 
+Read = Case | CaseResult
+"""What is read of a case: its scan, or the result of an earlier run that stands."""
+
+_LONGEST_WAIT_S = 3600.0  # of one look: a thread cannot wait for ever, and no reader may come so late
 _LOCKING = ("hdf5", "matlab")
 """Kinds of files whose library holds Python's lock while it reads."""
 
@@ -44,8 +49,8 @@ class Readers:
     def __init__(
         self,
         sources: Iterable[CaseSource],
-        read: Callable[[CaseSource], Case],
-        take: Callable[[Job, Case | None], None],
+        read: Callable[[CaseSource], Read],
+        take: Callable[[Job, Read | None], None],
         faults: Faults,
         timeout_s: float | None,
     ) -> None:
@@ -119,7 +124,8 @@ class Readers:
         """Seconds until a reading may be late: of those under way, or of one that begins now."""
         if self._timeout_s is None:
             return None
-        return max(0.0, min([self._timeout_s, *(self._left(turn) for turn in self._at_work if turn.job is not None)]))
+        lefts = (self._left(turn) for turn in self._at_work if turn.job is not None)
+        return max(0.0, min([self._timeout_s, _LONGEST_WAIT_S, *lefts]))
 
     def _left(self, turn: _Turn) -> float:
         return float("inf") if self._timeout_s is None else turn.since + self._timeout_s - time.monotonic()
@@ -153,7 +159,7 @@ class Readers:
                 self._at_work.pop(turn, None)
                 self._changed.notify_all()
 
-    def _case(self, job: Job) -> Case | UserError:
+    def _case(self, job: Job) -> Read | UserError:
         try:
             with job.timed("read"):
                 check_files(job.source)

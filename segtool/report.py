@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segtool.atomic import atomic_path, write_text
-from segtool.case_result import CaseResult, Status, plain
+from segtool.case_result import CONFIDENCE, CaseResult, Status, plain
 from segtool.measurements import MEASURED
 from segtool.scores import (
     FLAGS,
@@ -43,11 +44,11 @@ __all__ = [
     "structures_of",
 ]
 
+_FORMULA = re.compile(r"(^|[;\t\r\n|]\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20\t\r])")
+"""Where a cell begins that a spreadsheet runs: many part cells at semicolons, and some know the signs of East Asia."""
+
 SCHEMA = 1
 """Of the JSON report; raised when a reader of older reports would misread a newer one."""
-
-CONFIDENCE = ("expected_dice", "mean_entropy", "disagreement")
-"""Measures of :meth:`segtool.postprocess.confidence.Tally.numbers`, in the order of a table."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,4 @@ def _cell(value: object) -> str:
         return str(int(value))
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return str(value)
+    return _FORMULA.sub(r"\1'", str(value)) if isinstance(value, str) else str(value)

@@ -64,4 +64,6 @@ def in_words(numbers: Mapping[str, float]) -> str:
         "mean_entropy": "entropy {:.2f} bits",
         "disagreement": "disagreement {:.2f}",
     }
-    return ", ".join(text.format(numbers[name]) for name, text in words.items() if math.isfinite(numbers.get(name, math.nan)))
+    return ", ".join(
+        text.format(numbers[name]) for name, text in words.items() if math.isfinite(numbers.get(name, math.nan))
+    )

@@ -1,14 +1,18 @@
 """The lines of a run file: what a run is, and a line for each case that somebody has finished."""
 
-import contextlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segtool.case_result import CaseResult
+from segtool.claims import MOST_AT_ONCE
 from segtool.output_folder import RunIdentity
+
+_AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass
@@ -59,11 +63,21 @@ class Content:
 
 
 def read_run_file(path: Path) -> Content:
-    """What a run file says; nothing where there is none."""
+    """What a run file says; nothing where there is none.
+
+    Raises:
+        OSError: It cannot be read, or is a link.
+    """
     content = Content()
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            content.take(line)
+    try:
+        # A pipe would keep its reader waiting.
+        file = os.open(path, os.O_RDONLY | _AS_IT_IS)
+    except FileNotFoundError:
+        return content
+    with open(file, "rb") as lines:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            while line := lines.readline(MOST_AT_ONCE):
+                content.take(line)
     return content
 
 

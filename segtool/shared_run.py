@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from segtool.atomic import remove_abandoned
-from segtool.claims import THREADS_EXCLUDE_EACH_OTHER, LockFile, NoLocksError
+from segtool.claims import MOST_AT_ONCE, THREADS_EXCLUDE_EACH_OTHER, LockFile, NoLocksError
 from segtool.errors import OutputError, UsageError, UserError
 from segtool.output_folder import RUN_FILE, Part, RunIdentity, earlier_results, part_reports, run_files
 from segtool.report import CaseResult
@@ -195,7 +195,9 @@ class SharedRun:
         with contextlib.suppress(FileNotFoundError):
             file = LockFile(path, create=False)
             try:
-                return not file.take(_SEATS, _SEAT_COUNT)
+                # Behind the gate, or whoever comes at this moment would take this for somebody at work. Not waited
+                # for: those behind two gates might wait for each other.
+                return not (file.take(_GATE) and file.take(_SEATS, _SEAT_COUNT))
             except NoLocksError as error:
                 self._without_locks(error)
             finally:
@@ -205,14 +207,15 @@ class SharedRun:
     # Working
 
     def refresh(self) -> list[CaseResult]:
-        """Take in what others have finished since; returns that."""
+        """Take in what others have finished since; returns that.
+
+        Raises:
+            OutputError: Somebody else has written into the run file.
+        """
         with self._lock:
-            new = self._file.read(self._read)
-            whole = new[: new.rfind(b"\n") + 1]
-            self._read += len(whole)
             found: dict[str, CaseResult] = {}
             runs = self._content.runs
-            for line in whole.splitlines():
+            for line in self._lines():
                 name = self._content.take(line)
                 if self._content.runs > runs:
                     runs = self._content.runs
@@ -223,6 +226,20 @@ class SharedRun:
                     found[name] = CaseResult.from_dict(self._content.results[name])
             self.results |= found
             return list(found.values())
+
+    def _lines(self) -> Iterator[bytes]:
+        """Whole lines that were not read before."""
+        while new := self._file.read(self._read):
+            whole = new[: new.rfind(b"\n") + 1]
+            if not whole and len(new) == MOST_AT_ONCE:
+                raise OutputError(
+                    f"{self._path}: a line of more than {MOST_AT_ONCE} bytes, which segtool never writes",
+                    "Remove the file, or choose another folder with --output.",
+                )
+            self._read += len(whole)
+            yield from whole.splitlines()
+            if len(new) < MOST_AT_ONCE:
+                return
 
     def claim(self, name: str) -> bool:
         """Take a case on; False where another process has it. Whoever has claimed a case adds its result."""

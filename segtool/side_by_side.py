@@ -74,11 +74,12 @@ class _Helpers:
             able = sum(since > stuck for since in self._since.values())
             for _ in range(able, count):
                 helper = threading.Thread(target=self._help, name="segtool-part", daemon=True)
+                self._since[helper] = _IDLE
                 try:
                     helper.start()
                 except RuntimeError:  # no memory for one more: the caller does its share
+                    del self._since[helper]
                     break
-                self._since[helper] = _IDLE
             idle = sum(since == _IDLE for since in self._since.values())
         # No more than can take it now: work that waits would keep its arrays.
         for _ in range(min(count, idle)):

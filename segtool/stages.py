@@ -17,6 +17,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from segtool.case import Case, CaseSource
+from segtool.case_result import CaseResult
 from segtool.engine_calls import Engine, EngineCalls
 from segtool.errors import GridError, VoxelError
 from segtool.faults import Faults
@@ -27,7 +28,7 @@ from segtool.overlap import ByteBudget, ByteQueue, Stopped
 from segtool.postprocess import SliceAssembler, Thresholds, VolumeAssembler
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.quality import Quality
-from segtool.reading import Readers
+from segtool.reading import Read, Readers
 from segtool.spec import ModelSpec
 
 __all__ = ["BATCH", "Engine", "StageOptions", "Stages"]
@@ -90,6 +91,7 @@ class Stages:
         options: Sizes and switches.
         finish: Called once for every case, done or failed, in a writer thread.
         on_units: Told how many slices or windows the network has just done.
+        kept: The result of an earlier run that stands, if there is one; it is read as a case is, within its time.
     """
 
     def __init__(
@@ -98,8 +100,9 @@ class Stages:
         options: StageOptions,
         finish: Finish,
         on_units: Callable[[int], None] | None = None,
+        kept: Callable[[CaseSource], CaseResult | None] = lambda _source: None,
     ) -> None:
-        self._spec, self._options, self._finish = spec, options, finish
+        self._spec, self._options, self._finish, self._kept_result = spec, options, finish, kept
         self._quality = Quality(spec)
         self._engine: Engine | None = None
         self._started = threading.Event()
@@ -119,8 +122,8 @@ class Stages:
 
         Args:
             sources: The cases. Pulled one by one, in reader threads, never by two at once; each is begun as soon as
-                it is pulled. Pulling may take its time and raises nothing.
-            start: Loads the engine, while the first cases are read; none is finished before.
+                it is pulled. Pulling may take its time; what it raises ends the run.
+            start: Loads the engine, while the first cases are read; none is finished before, but for kept ones.
 
         Raises:
             KeyboardInterrupt: As it came; cases that were not finished are left out.
@@ -216,7 +219,9 @@ class Stages:
 
     # Reading
 
-    def _load(self, source: CaseSource) -> Case:
+    def _load(self, source: CaseSource) -> Read:
+        if (kept := self._kept_result(source)) is not None:
+            return kept
         case = load_case(source, self._spec, strict=self._options.strict)
         if self._spec.input.rank == 3 and case.geometry.kind != "volume":
             raise GridError(
@@ -226,11 +231,13 @@ class Stages:
             )
         return case
 
-    def _feed(self, job: Job, case: Case | None) -> None:
-        if case is not None:
+    def _feed(self, job: Job, read: Read | None) -> None:
+        if isinstance(read, CaseResult):
+            job.kept = read
+        elif read is not None:
             try:
-                self._hold(job, case)
-                self._prepare(job, case)
+                self._hold(job, read)
+                self._prepare(job, read)
             except Stopped:
                 raise
             except Exception as error:  # noqa: BLE001 - one bad case never stops a batch; a bug shows its traceback
@@ -277,24 +284,26 @@ class Stages:
             job = output.job
             if job.error is None and output.assembler is job.assembler:
                 try:
-                    self._take(job, output.index, output.logits)
+                    self._take(output)
                 except Exception as error:  # noqa: BLE001 - one bad case never stops a batch
                     job.fail(self._faults.error_of(error, job.source.name, "postprocessing"))
             self._answered(job)
 
-    def _take(self, job: Job, index: int | None, logits: AnyArray) -> None:
+    def _take(self, output: Output) -> None:
+        # Of the output, not of the job: that may get another one now, as its volume is begun once more.
+        job, logits, assembler = output.job, output.logits, output.assembler
         if not np.isfinite(logits).all():
             raise VoxelError(
                 f"case {job.source.name!r}: the network answered NaN or infinity",
                 "Check the scan's intensities with `segtool inspect`, or use an FP32 model.",
             )
         with job.timed("postprocess"):
-            if isinstance(job.assembler, SliceAssembler):
-                assert index is not None
-                job.assembler.add(index, logits)
+            if isinstance(assembler, SliceAssembler):
+                assert output.index is not None
+                assembler.add(output.index, logits)
             else:
-                assert job.assembler is not None
-                job.assembler.add(logits)
+                assert assembler is not None
+                assembler.add(logits)
 
     def _answered(self, job: Job) -> None:
         """Count one answer; the last one finishes the case, in whichever thread it arrives."""
@@ -305,9 +314,10 @@ class Stages:
         self._complete(job)
 
     def _complete(self, job: Job) -> None:
-        self._started.wait()
-        if self._engine is None:
-            raise Stopped
+        if job.kept is None:
+            self._started.wait()
+            if self._engine is None:
+                raise Stopped
         try:
             self._make_result(job)
             try:

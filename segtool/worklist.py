@@ -21,7 +21,7 @@ class Worklist:
     Args:
         cases: All cases, in order.
         run: Knows who does what.
-        finisher: Knows what is done already.
+        finisher: Knows of what a result was made.
         is_ending: True when no further case shall be begun.
         on_elsewhere: Told of every case that another process has finished.
         most: So many cases are in hand at once, and the others left for whoever is free.
@@ -65,7 +65,7 @@ class Worklist:
                 self._take_in(self._run.refresh())
                 if source.name in self._run.results:
                     self._run.release(source.name)
-                elif not self._finisher.already_done(source):
+                else:
                     yield source
             waiting = claimed_elsewhere
             if waiting:

@@ -10,7 +10,7 @@ from tiny import bright_spec, volume_spec
 from segtool.backends.averaging import VOTES, AveragingBackend, View, answers_of, averaged
 from segtool.case import Case
 from segtool.geometry import Geometry
-from segtool.postprocess import SliceAssembler, VolumeAssembler, background_logits
+from segtool.postprocess import SliceAssembler, VolumeAssembler, background_logits, confidence
 from segtool.postprocess.confidence import Tally, entropy, tally, together
 from segtool.preprocess import SlicedCase, WindowedCase
 from segtool.sliding_window import Windows
@@ -204,6 +204,15 @@ def test_every_picture_of_a_stack_has_its_own_numbers() -> None:
     whole, pictures = assembler.confidence()
     assert whole == {}
     assert [one["expected_dice"] for one in pictures.values()] == pytest.approx([2 * 0.6 / 1.6, 2 * 0.9 / 1.9])
+
+
+def test_many_plausible_voxels_are_counted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = bright_spec()
+    logits = np.random.default_rng(0).normal(0, 2, (1, 40, 25)).astype(np.float32)
+    votes = np.stack([logits[0] > 0, logits[0] > 1]).astype(np.float32)
+    at_once = tally(logits, spec, 0.5, votes).numbers()
+    monkeypatch.setattr(confidence, "_AT_ONCE", 7)
+    assert tally(logits, spec, 0.5, votes).numbers() == pytest.approx(at_once, rel=1e-12)
 
 
 def test_slices_that_come_in_another_order_give_the_same_numbers_to_the_last_bit() -> None:

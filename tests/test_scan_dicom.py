@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from corpus.dicom import KIND, PRIVATE, raw
 from dicom_series import PERSONAL, filled, saved, write_slices
 from pydicom.uid import ExplicitVRBigEndian, RTStructureSetStorage, SegmentationStorage
 
 from segtool.case import Source
 from segtool.errors import UnreadableFileError, UsageError
 from segtool.formats import get_format
+from segtool.limits import Limits
 from segtool.scan.found import Entry
 from segtool.scan.surroundings import references_around
 from segtool.scan.walk import Found, find_entries
@@ -266,3 +268,18 @@ def test_a_damaged_last_slice_is_no_volume_of_its_own_but_stops_the_scan(
     (entry,) = found(tmp_path).entries
     with pytest.raises(UnreadableFileError, match=r"pixels in one series|say nowhere in the patient"):
         get_format("dicom").describe(Source("dicom", entry.paths))
+
+
+def test_a_file_above_a_limit_is_a_problem_that_names_the_limit_and_none_once_it_is_raised(tmp_path: Path) -> None:
+    write_slices(tmp_path / "P1", at(0, 3), ["1.dcm", "2.dcm"])
+    (tmp_path / "P2").mkdir()
+    raw("dicom-seg", KIND + PRIVATE)(tmp_path / "P2")
+    refused = find_entries([tmp_path], limits=Limits(labels=100))
+    (problem,) = refused.problems
+    assert problem.where == str(tmp_path / "P2" / "a.dcm")
+    assert "above 128 for each of 100 labels" in problem.problem
+    assert "--limit labels=200" in problem.remedy
+    assert [entry.format for entry in refused.entries] == ["dicom"]
+    raised = find_entries([tmp_path], limits=Limits(labels=200))
+    assert sorted(entry.format for entry in raised.entries) == ["dicom", "dicom-seg"]
+    assert not raised.problems

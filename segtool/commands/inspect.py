@@ -70,6 +70,7 @@ def inspect(
     from segtool.commands.inspect_studies import study_facts
     from segtool.commands.model_facts import describe_model, model_text
     from segtool.commands.show import to_json
+    from segtool.interruption import Interrupted, Interruption, signals_to
     from segtool.model_file import read_spec
     from segtool.scan import ScanOptions, unpacked
 
@@ -95,9 +96,13 @@ def inspect(
         limits=limits_of(limit),
         follow_links=follow_links,
     )
-    with unpacked(paths, options.limits) as folders:
-        cases, problems, studies = look(folders, spec, options)
-        seen_as = recognised(folders.inputs)
+    try:
+        # A process that a signal ends would leave what it has unpacked.
+        with signals_to(Interruption()), unpacked(paths, options.limits) as folders:
+            cases, problems, studies = look(folders, spec, options)
+            seen_as = recognised(folders.inputs)
+    except Interrupted as stop:
+        raise typer.Exit(stop.exit_code) from None
     if json:
         layout_facts = recognition_facts(seen_as[0]) if len(seen_as) == 1 else None
         told = [_problem_facts(problem) for problem in problems]

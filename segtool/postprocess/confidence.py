@@ -8,7 +8,7 @@ never are.
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from segtool.spec import ModelSpec
 
 Float64Array = npt.NDArray[np.float64]
 AnyFloat = npt.NDArray[np.floating[Any]]
+
+_AT_ONCE = 2**18
+"""Voxels: a high temperature makes every one of a slab plausible, and each takes tens of bytes while it is counted."""
 
 PLAUSIBLE = 0.05
 """Voxels whose labels are all less probable are left out: they are many, and what they add up to is noise. Of 0.01 to
@@ -96,7 +99,19 @@ def tally(logits: Float32Array, spec: ModelSpec, threshold: Thresholds, votes: F
     if spec.activation == "softmax":
         gap = gap - flat[0]
     chosen = xp.flatnonzero(gap > np.float32(_plausible(spec, threshold, temperature)))
-    few = on_host(flat[:, chosen] if chosen.size else flat[:, int(gap.argmax())][:, np.newaxis])
+    if chosen.size:
+        pieces = (on_host(flat[:, chosen[start : start + _AT_ONCE]]) for start in range(0, chosen.size, _AT_ONCE))
+        whole = together([_counted(few, spec, threshold, temperature) for few in pieces])
+        assert whole is not None
+    else:
+        whole = _counted(on_host(flat[:, int(gap.argmax())][:, np.newaxis]), spec, threshold, temperature)
+        # A voxel that stands for a piece without a plausible one adds nothing.
+        whole = replace(whole, mass=np.zeros_like(whole.mass))
+    return replace(whole, votes=None if votes is None else (float(xp.sum(votes[0])), float(xp.sum(votes[1]))))
+
+
+def _counted(few: Float32Array, spec: ModelSpec, threshold: Thresholds, temperature: float) -> Tally:
+    """Count voxels ``(K, n)``, all of them."""
     labels = decide(few, spec, threshold)
     cooled: Float32Array = (few / temperature).astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # a logit of -1000 has probability 0, and says so
@@ -108,13 +123,11 @@ def tally(logits: Float32Array, spec: ModelSpec, threshold: Thresholds, votes: F
     return Tally(
         masks.sum(axis=1, dtype=np.float64),
         (shares * masks).sum(axis=1, dtype=np.float64),
-        # A voxel that stands for a piece without a plausible one adds nothing.
-        shares.sum(axis=1, dtype=np.float64) * bool(chosen.size),
+        shares.sum(axis=1, dtype=np.float64),
         shares.max(axis=1).astype(np.float64),
         int(np.count_nonzero(inside)),
         float(bits.sum(dtype=np.float64)),
         float(entropy(cooled[:, best : best + 1], spec)[0]),
-        None if votes is None else (float(xp.sum(votes[0])), float(xp.sum(votes[1]))),
     )
 
 

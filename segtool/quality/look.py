@@ -210,9 +210,7 @@ def _along(occupied: Mask) -> npt.NDArray[np.intp]:
     return (first + _STEPS * (last - first)).astype(np.intp)
 
 
-def _differences(
-    picture: AnyArray, cut: float | None, middle: float, width: float
-) -> tuple[float, float, float]:
+def _differences(picture: AnyArray, cut: float | None, middle: float, width: float) -> tuple[float, float, float]:
     """Mean difference, by ``width``, of neighbours in a few rows, and of pixels two shares of the columns apart."""
     height, columns = picture.shape
     stored = picture[height // 4 : height - height // 4 : max(1, height // _ROWS)]

@@ -131,7 +131,7 @@ class _Work:
                 self.problems.append(Problem(str(path), error.problem.removeprefix(f"{path}: "), error.remedy))
         if room is None or not any(folder.is_relative_to(room) for folder in self.shown):
             return [top]
-        return [top, room] if has_scans or _holds_scans(top) else [room]
+        return [top, room] if has_scans or _holds_scans(top, self._limits) else [room]
 
 
 def _free(folder: Path) -> Path:
@@ -161,9 +161,9 @@ def _archives_below(top: Path) -> tuple[list[Path], bool, list[Path]]:
     return archives, has_scans, done
 
 
-def _holds_scans(top: Path) -> bool:
+def _holds_scans(top: Path, limits: Limits) -> bool:
     try:
-        find_entries([top])
+        find_entries([top], limits=limits)
     except UsageError:
         return False
     return True

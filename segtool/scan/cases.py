@@ -46,13 +46,13 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
     has_options, options = options is not None, options or ScanOptions()
     _check_patterns(spec, options)
     names = ChannelNames(spec, options.channels)
-    found = find_entries(inputs, options.masks, options.follow_links)
+    found = find_entries(inputs, options.masks, options.follow_links, options.limits)
     masks = options.masks.resolve().as_posix() if options.masks else None
     entries = [e for e in found.entries if not is_brain_mask(e.stem) and e.identity != masks]
     references = [entry for entry in entries if is_reference(entry)]
     aside = {id(entry) for entry in references}
     images = [entry for entry in entries if id(entry) not in aside]
-    around = references_around(found, options.follow_links)
+    around = references_around(found, options.follow_links, options.limits)
     problems = list(found.problems)
     privacy = None if options.identify else _privacy([*entries, *around], found.personal)
     usable = [entry for entry in images if entry.volume is None or not entry.volume.set_aside]
@@ -66,7 +66,7 @@ def survey(inputs: Sequence[Path], spec: ModelSpec | None = None, options: ScanO
     if options.masks is None:
         paired = _pair_beside(drafts, references, around, names, problems)
     else:
-        paired = _pair_named(drafts, names, options.masks, problems, options.follow_links)
+        paired = _pair_named(drafts, names, options.masks, problems, options)
     called = unique_names([(draft.entry, draft.base, tuple(draft.channels)) for draft in drafts], privacy)
     cases = []
     for draft, name, candidates in zip(drafts, called, paired, strict=True):
@@ -197,10 +197,10 @@ def _pair_beside(
 
 
 def _pair_named(
-    drafts: Sequence[Draft], names: ChannelNames, masks: Path, problems: list[Problem], follow_links: bool
+    drafts: Sequence[Draft], names: ChannelNames, masks: Path, problems: list[Problem], options: ScanOptions
 ) -> list[list[Entry]]:
     scans = {entry.identity for draft in drafts for entry, _ in _files(draft)}
-    found = find_entries([masks], follow_links=follow_links)
+    found = find_entries([masks], follow_links=options.follow_links, limits=options.limits)
     problems += (replace(problem, loses_case=False) for problem in found.problems)
     references = [entry for entry in found.entries if entry.format != "dicom" and entry.identity not in scans]
     if not references:

@@ -13,9 +13,10 @@ from segtool.formats import suffix_of
 from segtool.formats.dicom.aside import is_cut
 from segtool.formats.dicom.elements import digest, looks_like_dicom
 from segtool.formats.dicom.facts import DicomVolume
-from segtool.formats.dicom.index import FileFacts, read_facts
+from segtool.formats.dicom.index import FileFacts, read_facts, why_unread
 from segtool.formats.dicom.texts import personal_words
 from segtool.formats.dicom.volumes import volumes_of
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.found import Candidate, Entry, Problem
 from segtool.scan.names import natural_key
 
@@ -34,11 +35,14 @@ class DicomFound:
     """What broken files still say of patients, as :attr:`segtool.formats.dicom.facts.SeriesFacts.personal`."""
 
 
-def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
-    """The volumes and references among files from all inputs. A file met through two inputs counts once."""
+def dicom_entries(candidates: Sequence[Candidate], limits: Limits = DEFAULT_LIMITS) -> DicomFound:
+    """The volumes and references among files from all inputs. A file met through two inputs counts once.
+
+    What claims more than the limits allow is a problem.
+    """
     found = DicomFound()
     files = _in_natural_order({file.identity: file for file in reversed(candidates)}.values())
-    facts = read_facts([file.path for file in files])
+    facts = read_facts([file.path for file in files], limits)
     by_path = {file.path: file for file in files}
     found.known = {file.identity for file, one in zip(files, facts, strict=True) if one}
     series = {one.path: one.series for one in facts if one and is_cut(one)}
@@ -51,14 +55,19 @@ def dicom_entries(candidates: Sequence[Candidate]) -> DicomFound:
     index = volumes_of(one for one in facts if one and one.path not in series)
     for one, kind in index.references:
         found.entries.append(_reference(by_path[one.path], one, kind))
-    found.personal.update(*(personal_words(file.path) for file in broken))
+    found.personal.update(*(personal_words(file.path, limits) for file in broken))
     volumes, broken = _with_broken(index.volumes, broken, by_path, series)
     found.entries += _placed(volumes, by_path)
-    found.problems += (
-        Problem(str(file.path), "not a DICOM file, or a truncated one", "Export or copy it again.") for file in broken
-    )
+    found.problems += (_unread(file.path, limits) for file in broken)
     found.problems += _copies(index.copies)
     return found
+
+
+def _unread(path: Path, limits: Limits) -> Problem:
+    above = why_unread(path, limits)
+    if above is None:
+        return Problem(str(path), "not a DICOM file, or a truncated one", "Export or copy it again.")
+    return Problem(str(path), above.problem.removeprefix(f"{path}: "), above.remedy)
 
 
 def _in_natural_order(files: Iterable[Candidate]) -> list[Candidate]:
@@ -160,18 +169,16 @@ def _meeting(folders: Collection[str]) -> str:
 def _reference(file: Candidate, facts: FileFacts, kind: str) -> Entry:
     suffix = suffix_of(file.path)
     stem = file.path.name[: -len(suffix)] if suffix else file.path.name
-    personal = personal_words(facts.path)
-    return Entry(
-        file.root, file.folder, stem, suffix, kind, (file.path,), None, referenced_series(facts.path), personal
-    )
+    personal, drawn_on = personal_words(facts.path, facts.limits), referenced_series(facts.path, facts.limits)
+    return Entry(file.root, file.folder, stem, suffix, kind, (file.path,), None, drawn_on, personal)
 
 
-def referenced_series(path: Path) -> frozenset[str]:
+def referenced_series(path: Path, limits: Limits = DEFAULT_LIMITS) -> frozenset[str]:
     """Digests of the series that a segmentation or structure set was drawn on; empty where it does not say."""
     from segtool.formats.dicom.odd import odd_references
 
     try:
-        uids = odd_references(path, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence")
+        uids = odd_references(path, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence", limits=limits)
     except UnreadableFileError:
         return frozenset()
     return frozenset(digest(uid) for uid in uids if uid)

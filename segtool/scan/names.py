@@ -22,6 +22,7 @@ _ROLE = re.compile(
 _SEPARATORS = "_-. "
 _PARTS = re.compile(r"[^_\-. ]+")
 _DIGITS = re.compile(r"(\d+)")
+_MOST_DIGITS = 4000
 # Beside what no path may hold, marks that nobody sees and that turn the direction of writing.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\/\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?= *(?:\.|$))", re.IGNORECASE)
@@ -33,7 +34,8 @@ _LONGEST_BYTES = 180
 def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
     """Sort key that counts: ``slice 2`` comes before ``slice 10``. Case decides only between equals."""
     parts: list[str | int] = list(_DIGITS.split(text.casefold()))
-    parts[1::2] = [int(digits) for digits in parts[1::2]]
+    # Python makes no number of more than 4300 digits.
+    parts[1::2] = [int(digits[:_MOST_DIGITS]) for digits in parts[1::2]]
     return tuple(parts), text
 
 

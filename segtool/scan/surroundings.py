@@ -6,13 +6,14 @@ from pathlib import Path
 
 from segtool.errors import UsageError
 from segtool.formats import ANNOTATIONS, SUFFIXES, suffix_of
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.found import Candidate, Entry
 from segtool.scan.links import Links
 from segtool.scan.names import folder_role, is_brain_mask, reference_base
 from segtool.scan.walk import Found, find_entries, may_be_dicom
 
 
-def references_around(found: Found, follow_links: bool = False) -> list[Entry]:
+def references_around(found: Found, follow_links: bool = False, limits: Limits = DEFAULT_LIMITS) -> list[Entry]:
     """References that the inputs do not hold but that lie where they belong.
 
     ``scans/a.png`` finds ``scans/a_mask.png`` and ``scans/masks/a.png``; ``data/images`` finds
@@ -21,14 +22,14 @@ def references_around(found: Found, follow_links: bool = False) -> list[Entry]:
     around: dict[str, Entry] = {}
     for folder in found.file_folders:
         links = Links(folder.resolve(), follow_links)
-        for entry in (*_beside(folder, links), *_below(folder, "", links)):
+        for entry in (*_beside(folder, links, limits), *_below(folder, "", links, limits)):
             around.setdefault(entry.identity, entry)
         found.problems += links.problems(str(folder))
     for root in sorted({entry.root for entry in found.entries}):
         role = folder_role(root.rpartition("/")[2])
         if role is not None and role[0] == "image":
             links = Links(Path(root).parent, follow_links)
-            for entry in _below(Path(root).parent, role[1], links):
+            for entry in _below(Path(root).parent, role[1], links, limits):
                 around.setdefault(entry.identity, entry)
             found.problems += links.problems(str(Path(root).parent))
     known = {entry.identity for entry in found.entries}
@@ -43,7 +44,7 @@ def _files(folder: Path) -> Sequence[Path]:
         return ()
 
 
-def _beside(folder: Path, links: Links) -> Iterator[Entry]:
+def _beside(folder: Path, links: Links, limits: Limits) -> Iterator[Entry]:
     root = folder.resolve().as_posix()
     candidates = []
     for path in _files(folder):
@@ -61,10 +62,10 @@ def _beside(folder: Path, links: Links) -> Iterator[Entry]:
         # Brings numpy.
         from segtool.scan.dicom_entries import dicom_entries
 
-        yield from (entry for entry in dicom_entries(candidates).entries if entry.format in ANNOTATIONS)
+        yield from (entry for entry in dicom_entries(candidates, limits).entries if entry.format in ANNOTATIONS)
 
 
-def _below(above: Path, part: str, links: Links) -> Iterator[Entry]:
+def _below(above: Path, part: str, links: Links, limits: Limits) -> Iterator[Entry]:
     """All files in folders of references below ``above``."""
     for folder in _files(above):
         if folder_role(folder.name) != ("reference", part) or not folder.is_dir():
@@ -72,7 +73,7 @@ def _below(above: Path, part: str, links: Links) -> Iterator[Entry]:
         if not links.may_follow(folder):
             continue
         try:
-            entries = find_entries([folder], follow_links=links.follow).entries
+            entries = find_entries([folder], follow_links=links.follow, limits=limits).entries
         except UsageError:
             continue  # Empty: then the scans have no references there.
         for entry in entries:

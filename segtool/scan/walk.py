@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segtool.errors import UsageError
 from segtool.formats import SUFFIXES, suffix_of
+from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.found import Candidate, Entry, Problem
 from segtool.scan.links import Links
 from segtool.scan.privacy import Privacy
@@ -41,7 +42,12 @@ class Found:
     """What broken DICOM files still say of patients."""
 
 
-def find_entries(inputs: Sequence[Path], skip: Path | None = None, follow_links: bool = False) -> Found:
+def find_entries(
+    inputs: Sequence[Path],
+    skip: Path | None = None,
+    follow_links: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Found:
     """The image files and DICOM volumes of all inputs, each once.
 
     Hidden files, half-written ones and folders of our own results are passed over. Links are followed to
@@ -52,6 +58,7 @@ def find_entries(inputs: Sequence[Path], skip: Path | None = None, follow_links:
         inputs: Folders and files.
         skip: A folder below an input that holds no scans, such as that of the references.
         follow_links: Also follow links to files and folders outside the input.
+        limits: What a DICOM file may claim, which is looked into.
 
     Raises:
         UsageError: An input does not exist or holds no file that segtool reads.
@@ -76,7 +83,7 @@ def find_entries(inputs: Sequence[Path], skip: Path | None = None, follow_links:
         listing = _Listing(", ".join(map(str, files)))
         listing.add(folder.resolve().as_posix(), "", files)
         listings.append(listing)
-    return _put_together(listings, list(by_folder))
+    return _put_together(listings, list(by_folder), limits)
 
 
 @dataclass
@@ -99,7 +106,7 @@ class _Listing:
                 self.candidates.append(Candidate(root, folder, file))
 
 
-def _put_together(listings: Sequence[_Listing], file_folders: list[Path]) -> Found:
+def _put_together(listings: Sequence[_Listing], file_folders: list[Path], limits: Limits) -> Found:
     found = Found(file_folders=file_folders)
     entries = [entry for listing in listings for entry in listing.entries]
     problems: list[Problem] = []
@@ -109,7 +116,7 @@ def _put_together(listings: Sequence[_Listing], file_folders: list[Path]) -> Fou
         # Brings numpy, which most folders do without until they are read.
         from segtool.scan.dicom_entries import dicom_entries
 
-        dicom = dicom_entries(candidates)
+        dicom = dicom_entries(candidates, limits)
         entries += dicom.entries
         problems, known, found.personal = dicom.problems, dicom.known, dicom.personal
     for listing in listings:

@@ -157,10 +157,10 @@ def test_slow_storage_is_read_by_several_threads_in_the_same_order(tmp_path, mon
 
     threads = set()
 
-    def slow(path, headers, read=dicom_index._values):
+    def slow(path, headers, limits, read=dicom_index._values):
         time.sleep(0.001)
         threads.add(threading.get_ident())
-        return read(path, headers)
+        return read(path, headers, limits)
 
     monkeypatch.setattr(dicom_index, "_values", slow)
     assert [file.values for file in facts_of(*paths)] == quick

@@ -73,9 +73,7 @@ def _weight(content: bytes, most: int) -> tuple[int, int]:
             kind = b""
             (length,) = struct.unpack_from(f"{endian}I", content, place + 4)
         elif kind in LONG:
-            if place + 12 > len(content):
-                break
-            (length,), value = struct.unpack_from(f"{endian}I", content, place + 8), place + 12
+            (length,), value = struct.unpack(f"{endian}I", content[value : value + 4].ljust(4, b"\0")), place + 12
         if tag in (_ITEM_END, _SEQUENCE_END):
             place = value
         elif tag == _ITEM or _holds_items(tag, kind, content[value : value + 4]):

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtool.errors import UnreadableFileError
+from segtool.errors import LimitError, UnreadableFileError
 from segtool.formats.dicom.alike import AlikeHeaders
 from segtool.formats.dicom.elements import OddError, digest, looks_like_dicom
 from segtool.formats.dicom.plain import HIGHEST
 from segtool.formats.dicom.walk import Wanted
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 HEADER_END = 0x0029_0000
 """What groups files precedes it; what scanners add behind is long."""
@@ -66,11 +67,13 @@ class FileFacts:
         path: The file.
         values: By keyword of :data:`TAGS`, as they lie in the file.
         endian: ``<`` or ``>``.
+        limits: What the file may claim, whoever reads more of it.
     """
 
     path: Path
     values: Mapping[str, bytes]
     endian: str = "<"
+    limits: Limits = DEFAULT_LIMITS
 
     def text(self, keyword: str) -> str:
         """A code or a UID; empty where there is none."""
@@ -124,38 +127,51 @@ def _float(value: bytes) -> float | None:
     return number if abs(number) < HIGHEST else None
 
 
-def read_facts(paths: Sequence[Path]) -> list[FileFacts | None]:
+def read_facts(paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> list[FileFacts | None]:
     """The headers of files, one for each path in their order; None for what is no readable object of DICOM.
+
+    What claims more than the limits allow is none; :func:`why_unread` tells it from the rest.
 
     Threads help where storage keeps a file waiting, and only there: all else is work that they cannot share.
     """
     headers = AlikeHeaders(TAGS, HEADER_END)
     start, start_cpu = time.perf_counter(), time.thread_time()
-    found = [_facts(path, headers) for path in paths[:_PROBE]]
+    found = [_facts(path, headers, limits) for path in paths[:_PROBE]]
     elapsed_s, busy_s = time.perf_counter() - start, time.thread_time() - start_cpu
     rest = paths[_PROBE:]
     if busy_s > elapsed_s / 2 or not rest:
-        return found + [_facts(path, headers) for path in rest]
+        return found + [_facts(path, headers, limits) for path in rest]
     batches = [rest[first : first + _BATCH] for first in range(0, len(rest), _BATCH)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="segtool-header") as pool:
-        for batch in pool.map(lambda batch: [_facts(path, headers) for path in batch], batches):
+        for batch in pool.map(lambda batch: [_facts(path, headers, limits) for path in batch], batches):
             found += batch
     return found
 
 
-def _facts(path: Path, headers: AlikeHeaders) -> FileFacts | None:
+def why_unread(path: Path, limits: Limits) -> LimitError | None:
+    """Which limit a file is above that has no facts; None where it is damaged, or something else."""
     try:
-        values, endian = _values(path, headers)
+        _values(path, AlikeHeaders(TAGS, HEADER_END), limits)
+    except LimitError as error:
+        return error
+    except (UnreadableFileError, OSError):
+        pass
+    return None
+
+
+def _facts(path: Path, headers: AlikeHeaders, limits: Limits) -> FileFacts | None:
+    try:
+        values, endian = _values(path, headers, limits)
     except (UnreadableFileError, OSError):
         return None
     if not _OF_AN_OBJECT & values.keys():
         return None
     if len(max(values.values(), key=len)) > _LONGEST:
         values = {keyword: value[:_LONGEST] for keyword, value in values.items()}
-    return FileFacts(path, values, endian)
+    return FileFacts(path, values, endian, limits)
 
 
-def _values(path: Path, headers: AlikeHeaders) -> tuple[Mapping[str, bytes], str]:
+def _values(path: Path, headers: AlikeHeaders, limits: Limits) -> tuple[Mapping[str, bytes], str]:
     try:
         found = headers.find_in_file(path)
     except OddError:
@@ -164,5 +180,5 @@ def _values(path: Path, headers: AlikeHeaders) -> tuple[Mapping[str, bytes], str
         # Brings pydicom.
         from segtool.formats.dicom.odd import odd_elements
 
-        return odd_elements(path, _KEYWORDS)
+        return odd_elements(path, _KEYWORDS, limits)
     return found.values, found.endian

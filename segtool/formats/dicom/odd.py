@@ -70,7 +70,7 @@ def odd_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> Slice:
         UnreadableFileError: Not DICOM, truncated, or an image of a kind that has no slices.
     """
     with parsing(path):
-        return slice_of(_PydicomTags(_head(path, _HEADER)), path, limits)
+        return slice_of(_PydicomTags(_head(path, _HEADER, limits)), path, limits)
 
 
 def odd_slice(path: Path, content: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[Slice, AnyArray]:
@@ -119,14 +119,17 @@ def _decoded(dataset: pydicom.Dataset, header: Slice) -> AnyArray:
     return pixels
 
 
-def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes], str]:
+def odd_elements(
+    path: Path, keywords: Collection[str], limits: Limits = DEFAULT_LIMITS
+) -> tuple[dict[str, bytes], str]:
     """Those of ``keywords`` that occur, in any kind of object, as they lie in the file, and their byte order.
 
     Raises:
         UnreadableFileError: Not DICOM, or truncated.
+        LimitError: It claims more than ``limits`` allow.
     """
     with parsing(path):
-        dataset = _head(path, list(keywords))
+        dataset = _head(path, list(keywords), limits)
         found: dict[str, bytes] = {}
         for tag in dataset.keys():  # noqa: SIM118 - items() would parse the values
             element: Any = dataset.get_item(tag)
@@ -137,10 +140,10 @@ def odd_elements(path: Path, keywords: Collection[str]) -> tuple[dict[str, bytes
         return found, "<" if is_little else ">"
 
 
-def odd_private(path: Path, tags: Collection[int]) -> tuple[dict[int, bytes], str]:
+def odd_private(path: Path, tags: Collection[int], limits: Limits = DEFAULT_LIMITS) -> tuple[dict[int, bytes], str]:
     """As :func:`odd_elements`, for tags without keywords."""
     with parsing(path):
-        dataset = _head(path, list(tags))
+        dataset = _head(path, list(tags), limits)
         elements = [dataset.get_item(tag) for tag in tags if tag in dataset]
         found = {int(one.tag): one.value or b"" for one in elements if isinstance(one, RawDataElement)}
         is_little = dataset.original_encoding[1] is not False
@@ -153,14 +156,15 @@ def odd_text(value: bytes, character_set: str) -> str:
         return decode_bytes(value, convert_encodings(character_set.split("\\")), TEXT_VR_DELIMS)
 
 
-def odd_references(path: Path, *sequences: str) -> frozenset[str]:
+def odd_references(path: Path, *sequences: str, limits: Limits = DEFAULT_LIMITS) -> frozenset[str]:
     """The SeriesInstanceUIDs that lie anywhere in the sequences called ``sequences``.
 
     Raises:
         UnreadableFileError: Not DICOM, or truncated.
+        LimitError: It claims more than ``limits`` allow.
     """
     with parsing(path):
-        dataset = _head(path, list(sequences))
+        dataset = _head(path, list(sequences), limits)
         return frozenset(str(element.value) for element in dataset.iterall() if element.keyword == "SeriesInstanceUID")
 
 
@@ -258,7 +262,7 @@ def parsed(
     return dataset
 
 
-def _head(path: Path, tags: Sequence[str | int]) -> pydicom.Dataset:
+def _head(path: Path, tags: Sequence[str | int], limits: Limits) -> pydicom.Dataset:
     """The wanted tags of a file as far as its pixels, or as its first 16 MB go."""
     with path.open("rb") as file:
-        return parsed(path, file.read(HEAD_BYTES), DEFAULT_LIMITS, tags, is_head=True)
+        return parsed(path, file.read(HEAD_BYTES), limits, tags, is_head=True)

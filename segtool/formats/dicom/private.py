@@ -5,6 +5,7 @@ from pathlib import Path
 
 from segtool.errors import UnreadableFileError
 from segtool.formats.dicom.odd import odd_private
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 _B_VALUES = (
     (0x0019_0010, b"SIEMENS MR HEADER", 0x0019_100C),
@@ -18,10 +19,10 @@ _GE_OFFSET = 1e9
 _HIGHEST = 1e6
 
 
-def private_b_value(path: Path) -> float | None:
+def private_b_value(path: Path, limits: Limits = DEFAULT_LIMITS) -> float | None:
     """In s/mm2, as Siemens, GE and Philips write it; None where none of them does."""
     try:
-        found, endian = odd_private(path, [tag for creator, _, tag in _B_VALUES for tag in (creator, tag)])
+        found, endian = odd_private(path, [tag for creator, _, tag in _B_VALUES for tag in (creator, tag)], limits)
     except UnreadableFileError:
         return None
     for creator, name, tag in _B_VALUES:

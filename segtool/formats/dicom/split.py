@@ -207,7 +207,7 @@ def _number(keyword: str) -> Callable[[FileFacts], Hashable]:
 
 def _b_value(file: FileFacts) -> Hashable:
     standard = b_value(file)
-    return private_b_value(file.path) if standard is None else standard
+    return private_b_value(file.path, file.limits) if standard is None else standard
 
 
 _KEYS: tuple[tuple[str, Callable[[FileFacts], Hashable]], ...] = (

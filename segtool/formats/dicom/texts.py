@@ -10,6 +10,7 @@ from segtool.errors import UnreadableFileError
 from segtool.formats.dicom.elements import OddError, Wanted, values_in_file
 from segtool.formats.dicom.facts import SeriesFacts
 from segtool.formats.dicom.index import HEADER_END, TAGS, FileFacts
+from segtool.limits import DEFAULT_LIMITS, Limits
 
 _PERSONAL: Wanted = {
     0x0008_0012: ("InstanceCreationDate", b"DA"),
@@ -152,7 +153,7 @@ class _Texts:
     """The texts of a header, decoded. What cannot be decoded counts letter by letter as far as it goes."""
 
     def __init__(self, file: FileFacts) -> None:
-        self._values = _values(file.path)
+        self._values = _values(file.path, file.limits)
         self._set = (
             self._values.get("SpecificCharacterSet", b"")[:_LONGEST_TEXT].strip(b"\0 ").decode("ascii", "replace")
         )
@@ -196,18 +197,18 @@ class _Texts:
         return frozenset(words)
 
 
-def personal_words(path: Path) -> frozenset[str]:
+def personal_words(path: Path, limits: Limits = DEFAULT_LIMITS) -> frozenset[str]:
     """As :attr:`SeriesFacts.personal`, of any file of DICOM, and of a broken one as far as it goes."""
-    return _Texts(FileFacts(path, {})).personal()
+    return _Texts(FileFacts(path, {}, limits=limits)).personal()
 
 
-def _values(path: Path) -> Mapping[str, bytes]:
+def _values(path: Path, limits: Limits) -> Mapping[str, bytes]:
     try:
         return values_in_file(path, _TEXTS, HEADER_END)[0]
     except (OddError, OSError):
         from segtool.formats.dicom.odd import odd_elements
 
         try:
-            return odd_elements(path, _KEYWORDS)[0]
+            return odd_elements(path, _KEYWORDS, limits)[0]
         except UnreadableFileError:
             return {}  # gone or damaged since it was found: reading its pixels says so

@@ -177,7 +177,9 @@ def _volume(files: Sequence[FileFacts], part: str, set_aside: str) -> DicomVolum
     facts = (
         series_facts(first)
         if is_image
-        else SeriesFacts(first.text("Modality"), first.texts("ImageType"), personal=personal_words(first.path))
+        else SeriesFacts(
+            first.text("Modality"), first.texts("ImageType"), personal=personal_words(first.path, first.limits)
+        )
     )
     return DicomVolume(
         tuple(file.path for file in files),
