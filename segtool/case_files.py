@@ -1,13 +1,14 @@
 """The files of one case's result: where they lie, how they are written and read back."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from segtool.case import CaseSource, LabelMap, Source
 from segtool.errors import UnreadableFileError, UserError
 from segtool.formats import SUFFIXES, get_format, label_reader, read_labels_on, suffix_of
 from segtool.job import Job
+from segtool.measurements import Measurements
 from segtool.output_folder import refuse_to_leave, refuse_to_overwrite
 from segtool.outputs import Result, get_output
 from segtool.overlay import overlay_case
@@ -103,10 +104,14 @@ class CaseFiles:
         # What was repaired lies on another grid than its images, so not strictly, and a corrected tilt made it larger.
         return fit_labels(labels, grid, names=("result", "scan"), where=str(path), strict=False, is_part=True)[0]
 
-    def write(self, job: Job) -> tuple[Path, ...]:
+    def write(self, job: Job, measured: Mapping[str, Measurements] | None = None) -> tuple[Path, ...]:
         """Write all files of a finished case; its label maps last, because they say that the case is finished.
 
         Where a kind cannot be written, such as DICOM SEG of a NIfTI scan, the others are.
+
+        Args:
+            job: Of the case.
+            measured: What its label map measures, where that is known.
 
         Returns:
             The label maps.
@@ -135,6 +140,7 @@ class CaseFiles:
             model_sha256=self._sha256,
             probabilities=job.probabilities if self._options.save_probabilities else None,
             anonymise=self._options.anonymise,
+            measured=measured,
         )
         first: UserError | None = None
         for name, path in reversed(targets.items()):
@@ -145,6 +151,7 @@ class CaseFiles:
                     get_output(name).write(path, result)
             except UserError as error:
                 first = error
+        job.warnings += result.warnings
         if first is not None:
             raise first
         return tuple(targets.values())

@@ -131,7 +131,8 @@ class CaseResult:
                 and all(isinstance(value, int | float) for one in numbers for value in one.values())
             ):
                 return found
-        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:  # anybody may have written into a results folder
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+            # Anybody may have written into a results folder.
             raise ValueError("not a case of a report") from error
         raise ValueError("not a case of a report")
 

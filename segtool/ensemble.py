@@ -63,7 +63,7 @@ class Ensemble:
         """What a reader must know where the models differ in what only one of them can decide."""
         first = self.spec
         others = [member.spec for member in self.members[1:]]
-        kinds = {
+        kinds: dict[str, Callable[[ModelSpec], object]] = {
             "thresholds and post-processing are": lambda spec: (spec.thresholds, spec.postprocess),
             "the temperature of confidence and what scans are held against are": lambda spec: (
                 spec.confidence,

@@ -125,6 +125,7 @@ def evaluate_pairs(
             *([f"interrupted: not all cases were scored; {len(left)} left: {', '.join(left)}"] if left else []),
         ),
         patients=options.patients,
+        left=len(left),
     )
 
 

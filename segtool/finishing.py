@@ -119,12 +119,12 @@ class CaseFinisher:
                 raise job.error
             assert job.case is not None
             assert job.label_map is not None
-            with job.timed("write"):
-                outputs = tuple(map(self._relative, self._files.write(job)))
-            probabilities = job.probabilities if self._options.soft_metrics else None
-            scores, slices = self._score(job.label_map, job.case.reference, probabilities)
             with job.timed("measure"):
                 measured = self._measure(job.label_map)
+            with job.timed("write"):
+                outputs = tuple(map(self._relative, self._files.write(job, measured)))
+            probabilities = job.probabilities if self._options.soft_metrics else None
+            scores, slices = self._score(job.label_map, job.case.reference, probabilities)
         except UserError as error:
             self._add(CaseResult(source.name, "failed", error=self._plain(str(error)), seconds=dict(job.seconds)))
             return

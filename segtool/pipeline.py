@@ -95,7 +95,8 @@ def _predict(
         files = CaseFiles(spec, "+".join(checksums), options)
         finisher = CaseFinisher(spec, files, options, progress, run, found.privacy.plain, tuple(folders.shown))
         calls = _calls(spec, options)
-        stages = Stages(spec, _stage_options(options, thresholds, calls), finisher.finish, progress.on_units, finisher.kept)
+        how = _stage_options(options, thresholds, calls)
+        stages = Stages(spec, how, finisher.finish, progress.on_units, finisher.kept)
         starting = _EngineStart(models, spec, options, calls, progress.on_wait)
 
         def loaded() -> Engine:
@@ -106,7 +107,7 @@ def _predict(
 
         # A volume is read, one is computed and one is written; slices fill the next calls of every thread.
         most = 4 if spec.input.rank == 3 else 8 + 4 * calls * (options.batch or 2)
-        work = Worklist(found.cases, run, finisher, lambda: stages.is_ending, progress.on_elsewhere, most)
+        work = Worklist(found.cases, run, finisher, lambda: stages.is_ending, progress, most)
         try:
             if found.cases:
                 stages.run(work, loaded)

@@ -69,6 +69,8 @@ class Report:
         seed: Of the bootstrap.
         patients: Of each case, or of each slice such as ``name[17]``, where they are known: intervals then draw
             whole patients. They are counted and never written.
+        elsewhere: How many cases other processes did, and ``left`` how many an interruption left undone; those are
+            not among ``cases``.
         review: What to look at first, the most doubtful first, where asked for: ``name`` and ``reason``.
     """
 
@@ -88,6 +90,7 @@ class Report:
     seed: int = 0
     patients: Mapping[str, str] = field(default_factory=dict)
     elsewhere: int = 0
+    left: int = 0
     review: tuple[Mapping[str, str], ...] = ()
 
     @property
@@ -162,6 +165,7 @@ class Report:
             "stage_seconds": self.stage_seconds,
             "counts": self.counts,
             **({"done_by_other_processes": self.elsewhere} if self.elsewhere else {}),
+            **({"left": self.left} if self.left else {}),
             "intervals": self.intervals,
             "summary": self.summary,
             **({"review": [dict(one) for one in self.review]} if self.review else {}),

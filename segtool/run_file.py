@@ -74,7 +74,7 @@ def read_run_file(path: Path) -> Content:
         file = os.open(path, os.O_RDONLY | _AS_IT_IS)
     except FileNotFoundError:
         return content
-    with open(file, "rb") as lines:
+    with os.fdopen(file, "rb") as lines:
         if stat.S_ISREG(os.fstat(file).st_mode):
             while line := lines.readline(MOST_AT_ONCE):
                 content.take(line)

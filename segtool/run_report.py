@@ -94,6 +94,7 @@ class RunReport:
             review=review_order(cases, self._options.review_worst),
             setup_seconds={"find cases": self._scan_s, "load model": self.load_s},
             elsewhere=len(self._run.results.keys() - self._run.mine),
+            left=len(self._left()) if self.interrupted else 0,
         )
 
     def _in_order(self) -> Iterator[CaseResult]:
@@ -114,14 +115,13 @@ class RunReport:
         yield from (str(problem) for problem in self._found.problems if not problem.loses_case)
         yield from self._run.notes
         if self.interrupted:
-            yield self._left()
+            left = self._left()
+            what = f"not all cases were done; {len(left)} left: {', '.join(left)}" if left else "when all were done"
+            yield f"interrupted: {what}"
 
-    def _left(self) -> str:
-        """Which cases an interruption left."""
-        left = [source.name for source in self._found.cases if source.name not in self._run.results]
-        if not left:
-            return "interrupted when all cases were done"
-        return f"interrupted: not all cases were done; {len(left)} left: {', '.join(left)}"
+    def _left(self) -> list[str]:
+        """Cases without a result."""
+        return [source.name for source in self._found.cases if source.name not in self._run.results]
 
 
 def lost_in(found: Scan) -> list[CaseResult]:

@@ -121,7 +121,7 @@ class SharedRun:
         if is_alone:
             try:
                 self._begin(resume)
-            except UserError:
+            except (UserError, OSError):
                 if not self._read:
                     self._path.unlink(missing_ok=True)  # it was made just now
                 raise

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from segtool.case import CaseSource
 from segtool.errors import UsageError
 from segtool.finishing import CaseFinisher
+from segtool.predict_options import Progress
 from segtool.report import CaseResult
 from segtool.shared_run import SharedRun
 
 _WAIT_S = 0.05
+_SILENT_S = 5.0  # how long others are waited for without a word
 
 
 class Worklist:
@@ -23,7 +25,7 @@ class Worklist:
         run: Knows who does what.
         finisher: Knows of what a result was made.
         is_ending: True when no further case shall be begun.
-        on_elsewhere: Told of every case that another process has finished.
+        progress: Told of every case that another process has finished, and of cases that are waited for.
         most: So many cases are in hand at once, and the others left for whoever is free.
     """
 
@@ -33,12 +35,14 @@ class Worklist:
         run: SharedRun,
         finisher: CaseFinisher,
         is_ending: Callable[[], bool],
-        on_elsewhere: Callable[[CaseResult], None],
+        progress: Progress,
         most: int,
     ) -> None:
         self._cases, self._run, self._finisher, self._is_ending = cases, run, finisher, is_ending
-        self._on_elsewhere, self._most = on_elsewhere, most
+        self._progress, self._most = progress, most
         self._sources = {source.name: source for source in cases}
+        self._waits_since: float | None = None
+        self._has_told = False
 
     def __iter__(self) -> Iterator[CaseSource]:
         """The next case, and the next.
@@ -67,10 +71,20 @@ class Worklist:
                     self._run.release(source.name)
                 else:
                     yield source
+                    self._waits_since = None
             waiting = claimed_elsewhere
             if waiting:
-                time.sleep(_WAIT_S)
+                self._wait_for(len(waiting))
                 self._take_in(self._run.refresh())
+
+    def _wait_for(self, count: int) -> None:
+        """Wait a little; say so once where it has been long, as somebody may have stopped the others."""
+        self._waits_since = self._waits_since or time.monotonic()
+        if not self._has_told and time.monotonic() > self._waits_since + _SILENT_S:
+            self._has_told = True
+            cases = "1 case" if count == 1 else f"{count} cases"
+            self._progress.on_wait(f"wait    for {cases} that other processes have in hand")
+        time.sleep(_WAIT_S)
 
     def _take_in(self, found: Iterable[CaseResult]) -> None:
         """What other processes have finished."""
@@ -83,4 +97,4 @@ class Worklist:
                     f"case {result.name!r}: another process has made a result of this name from other files",
                     "Give runs on different scans a folder each with --output.",
                 )
-            self._on_elsewhere(result)
+            self._progress.on_elsewhere(result)

@@ -15,7 +15,7 @@ from segtool.ensemble import parse_flips, read_models
 from segtool.errors import ModelError, UsageError
 from segtool.model_file import sha256
 from segtool.pipeline import PredictOptions, predict_folder
-from segtool.spec import ChannelSpec, IntensitySpec, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec
+from segtool.spec import ChannelSpec, ConfidenceSpec, IntensitySpec, LabelSpec, ModelSpec, PostprocessSpec, SliceSpec
 
 
 def model(folder: Path, name: str, weight: float = 1.0, spec: ModelSpec | None = None, **changes: object) -> Path:
@@ -90,6 +90,13 @@ def test_models_may_differ_in_what_the_network_does_not_see(tmp_path: Path) -> N
     models = read_models([model(tmp_path, "a"), second])
     assert models.notes == ("thresholds and post-processing are those of the first model, a",)
     assert models.spec.threshold == 0.5
+
+
+def test_whose_temperature_and_training_confidence_and_checks_go_by_is_said(tmp_path: Path) -> None:
+    second = model(tmp_path, "b", divisor=32, confidence=ConfidenceSpec(temperature=2.0))
+    assert read_models([model(tmp_path, "a"), second]).notes == (
+        "the temperature of confidence and what scans are held against are those of the first model, a",
+    )
 
 
 def test_a_model_named_twice_is_refused(tmp_path: Path) -> None:

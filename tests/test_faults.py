@@ -21,8 +21,8 @@ from tiny import bright_spec, disc, volume_spec, write_model
 
 from benchmarks import faulty_run, reliability_faults
 from benchmarks.reliability_faults import FAULTS, Bench
-from segtool import ensemble, pipeline, stages
-from segtool.case import Source
+from segtool import ensemble, evaluation, finishing, pipeline, stages
+from segtool.case import CaseSource, Source
 from segtool.commands.predict import run_predict
 from segtool.engine_calls import window_extents
 from segtool.errors import OutputError
@@ -30,7 +30,7 @@ from segtool.evaluation import EvaluateOptions, EvaluateProgress, evaluate_pairs
 from segtool.faults import lacks_memory
 from segtool.formats import get_format
 from segtool.interruption import Interrupted, Interruption, signals_to
-from segtool.pairing import pair_files
+from segtool.pairing import Pair, pair_files
 from segtool.pipeline import PredictOptions, Progress, predict_folder
 from segtool.report import CaseResult, Report
 from segtool.side_by_side import side_by_side
@@ -252,6 +252,46 @@ def test_a_volume_whose_windows_memory_does_not_hold_is_done_in_smaller_ones_and
     assert [(tmp_path / "out" / f"{case.name}.nii.gz").read_bytes() for case in report.cases] == expected
 
 
+def test_planes_of_a_given_up_attempt_never_join_those_of_the_next(
+    let_in: Callable[[str], None], volumes: Path, volume_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good_1", "spoilt_0"):
+        (volumes / f"{name}.nii.gz").unlink()
+    segment(volumes, volume_model, tmp_path)
+    expected = (tmp_path / "out" / "good_0.nii.gz").read_bytes()
+    wide = 0
+
+    def fails_late(run: faulty_run.Run, batch: np.ndarray, _value: int) -> np.ndarray:
+        nonlocal wide
+        wide += batch.shape[2:] == (16, 16, 16)
+        if batch.shape[2:] == (16, 16, 16) and wide == 8:  # planes of the first windows have come out
+            raise RuntimeError("CUDA out of memory")
+        return run(batch)
+
+    begun_anew, take = threading.Event(), stages.Stages._take
+    make = stages.VolumeAssembler
+
+    def assembler(*arguments: object) -> object:
+        made.append(make(*arguments))
+        if len(made) == 2:
+            begun_anew.set()
+        return made[-1]
+
+    def slow_check(self: stages.Stages, output: object) -> None:
+        begun_anew.wait(5)
+        time.sleep(0.02)
+        take(self, output)
+
+    made: list[object] = []
+    monkeypatch.setattr(stages, "VolumeAssembler", assembler)
+    monkeypatch.setattr(stages.Stages, "_take", slow_check)
+    monkeypatch.setitem(faulty_run.ENGINE, "engine-memory", fails_late)
+    let_in("engine-memory")
+    assert segment(volumes, volume_model, tmp_path).counts["done"] == 1
+    assert len(made) > 1
+    assert (tmp_path / "out" / "good_0.nii.gz").read_bytes() == expected
+
+
 def test_an_engine_of_one_extent_fails_with_what_memory_said_first(
     let_in: Callable[[str], None], volumes: Path, volume_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +456,28 @@ def test_what_a_late_reader_brings_is_thrown_away(
     assert not list((tmp_path / "out").glob("spoilt*"))
 
 
+@pytest.mark.parametrize("seconds", [1e10, float("inf")])
+def test_a_timeout_longer_than_a_thread_can_wait_is_none(
+    scans: Path, model: Path, tmp_path: Path, seconds: float
+) -> None:
+    assert segment(scans, model, tmp_path, case_timeout_s=seconds).counts["done"] == GOOD + SPOILT
+
+
+def test_an_earlier_result_that_cannot_be_looked_at_in_time_costs_its_case_alone(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(scans, model, tmp_path)
+    load, forever = finishing.load_reference, threading.Event()
+
+    def hanging(source: CaseSource, *arguments: object, **options: object) -> object:
+        return forever.wait() if "spoilt" in source.name else load(source, *arguments, **options)
+
+    monkeypatch.setattr(finishing, "load_reference", hanging)
+    report = segment(scans, model, tmp_path, resume=True, case_timeout_s=0.6)
+    assert report.counts == {"cases": GOOD + SPOILT, "done": 0, "failed": SPOILT, "skipped": GOOD}
+    assert all("not read within 0.6 s" in (case.error or "") for case in report.failures)
+
+
 def test_a_process_with_a_reader_that_hangs_ends(scans: Path, model: Path, tmp_path: Path) -> None:
     done = command("reader-hangs", tmp_path, model, "--case-timeout", "2")
     assert done.returncode == 1
@@ -495,8 +557,10 @@ def test_a_signal_lets_what_is_in_hand_be_finished_and_names_the_rest(
     with pytest.raises(typer.Exit) as stop:
         run_predict([folder], PredictOptions(model=model, output=tmp_path / "out", batch=1, threads=1))
     assert stop.value.exit_code == 130
-    said = capfd.readouterr().err
+    out, said = capfd.readouterr()
     assert re.search(r"^interrupted: finishing \d+ cases in hand; once more to stop at once$", said, re.MULTILINE)
+    assert re.search(r"^done    \d+ of 60 in ", out, re.MULTILINE)
+    assert "--continue does the others" in said
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     done = {case["name"] for case in report["cases"] if case["status"] == "done"}
     assert 0 < len(done) < 60
@@ -628,16 +692,25 @@ def test_signals_that_are_switched_off_stay_off() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_evaluation_that_is_interrupted_reports_what_it_scored(tmp_path: Path) -> None:
+def test_an_evaluation_that_is_interrupted_reports_what_it_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for side in ("predictions", "references"):
         (tmp_path / side).mkdir()
         for index in range(40):
             Image.fromarray(disc().astype(np.uint8)).save(tmp_path / side / f"case_{index:02d}.png")
-    interruption = Interruption()
+    interruption, come, score = Interruption(), threading.Event(), evaluation._evaluate
 
     def interrupt(_result: CaseResult) -> None:
         if interruption.signal is None:
             interruption.handle(signal.SIGINT)
+            come.set()
+
+    def unhurried(pair: Pair, *others: object) -> CaseResult:
+        assert pair.name == "case_00" or come.wait(30)
+        return score(pair, *others)
+
+    monkeypatch.setattr(evaluation, "_evaluate", unhurried)
 
     report = evaluate_pairs(
         pair_files(tmp_path / "predictions", tmp_path / "references"),
@@ -648,3 +721,4 @@ def test_an_evaluation_that_is_interrupted_reports_what_it_scored(tmp_path: Path
     left = 40 - report.counts["done"]
     assert 0 < left < 40
     assert report.notes[-1].startswith(f"interrupted: not all cases were scored; {left} left: case_{40 - left:02d}")
+    assert report.left == left

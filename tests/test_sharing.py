@@ -13,9 +13,9 @@ import pytest
 from shell import files_below, segtool
 from tiny import bright_spec, write_model, write_pictures
 
-from segtool import claims
+from segtool import claims, worklist
 from segtool.claims import LockFile
-from segtool.errors import UsageError
+from segtool.errors import OutputError, UsageError
 from segtool.output_folder import Part, RunIdentity
 from segtool.pipeline import PredictOptions, Progress, predict_folder
 from segtool.report import CaseResult, Report
@@ -98,6 +98,25 @@ def test_a_line_that_a_killed_process_left_half_written_spoils_no_other(tmp_path
     assert (tmp_path / "lines").read_bytes() == b'{"case": 1}\n{"ca\n{"case": 2}\n'
 
 
+def test_a_lock_file_that_has_taken_another_s_place_is_left_alone(tmp_path: Path) -> None:
+    file = LockFile(tmp_path / "locks")
+    (tmp_path / "locks").unlink()
+    later = LockFile(tmp_path / "locks")
+    file.close(remove=True)
+    assert later.is_in_place
+    later.close()
+
+
+@needs_threads
+def test_whoever_is_just_coming_or_going_counts_as_at_work(model: Path, scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    coming = LockFile(tmp_path / "out" / RUN_FILE)
+    assert coming.take(2**30)
+    with pytest.raises(UsageError, match="another process is at work there on all cases"):
+        predict_folder([scans], options(model, tmp_path, part=(0, 2)))
+    coming.close(remove=True)
+
+
 # Sharing
 
 
@@ -166,7 +185,9 @@ def test_another_run_is_kept_out_while_one_is_at_work(
 
 
 @needs_threads
-def test_a_case_is_done_by_another_where_its_process_dies(model: Path, scans: Path, tmp_path: Path) -> None:
+def test_a_case_is_done_by_another_where_its_process_dies(
+    monkeypatch: pytest.MonkeyPatch, model: Path, scans: Path, tmp_path: Path
+) -> None:
     predict_folder([scans], options(model, tmp_path))
     identity = identity_of(tmp_path / "out" / "report.json")
     (tmp_path / "out" / "slice_3.png").unlink()
@@ -174,11 +195,12 @@ def test_a_case_is_done_by_another_where_its_process_dies(model: Path, scans: Pa
     assert dying.claim("slice_3")
     seen: list[str] = []
     reports: list[Report] = []
-    progress = Progress(on_case=lambda result: seen.append(result.name))
+    told: list[str] = []
+    monkeypatch.setattr(worklist, "_SILENT_S", 0.1)
+    progress = Progress(on_case=lambda result: seen.append(result.name), on_wait=told.append)
     second = started(lambda: reports.append(predict_folder([scans], options(model, tmp_path), progress)))
-    until(lambda: len(seen) == 11)
-    time.sleep(0.2)
-    assert second.is_alive()
+    until(lambda: told == ["wait    for 1 case that other processes have in hand"])
+    assert len(seen) == 11
     dying._file.close()  # as the system does when a process is killed
     second.join()
     assert seen[-1] == "slice_3"
@@ -195,6 +217,21 @@ def test_other_scans_of_the_same_names_are_not_taken_for_done(model: Path, scans
     with pytest.raises(UsageError, match="Give runs on different scans a folder each"):
         predict_folder([scans], options(model, tmp_path))
     other.leave(None, finished=True)
+
+
+@needs_threads
+def test_a_scan_that_is_gone_once_another_has_done_it_costs_nothing(model: Path, scans: Path, tmp_path: Path) -> None:
+    predict_folder([scans], options(model, tmp_path))
+    other = SharedRun(tmp_path / "out", identity_of(tmp_path / "out" / "report.json"), Part(), resume=False)
+    assert other.claim("slice_5")
+
+    def done_and_gone(*_: object) -> None:
+        other.add(CaseResult("slice_5", "done", "slice_5.png", stamp="of its file"))
+        (scans / "slice_5.png").unlink()
+
+    report = predict_folder([scans], options(model, tmp_path), Progress(on_start=done_and_gone))
+    other.leave(None, finished=True)
+    assert (report.counts["done"], report.elsewhere) == (12, 1)
 
 
 @needs_threads
@@ -287,6 +324,19 @@ def test_a_full_disk_where_results_are_recorded_costs_no_result(
     report = predict_folder([tmp_path / "scans"], options(model, tmp_path))
     assert report.counts["done"] == 60
     assert any("could not be recorded (No space left on device)" in note for note in report.notes)
+
+
+def test_a_disk_that_is_full_from_the_start_ends_the_run_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, model: Path, scans: Path, tmp_path: Path
+) -> None:
+    def full(self: LockFile, lines: bytes) -> tuple[int, int]:
+        os.write(self._file, lines[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LockFile, "append", full)
+    with pytest.raises(OutputError, match=r"cannot be written \(No space left"):
+        predict_folder([scans], options(model, tmp_path))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_label_maps_of_a_run_under_way_are_no_scans(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def learn_confidence(
     forget_confidence(run)
     try:
         found = learn_temperature(model, items, device)
-    except UsageError as error:  # no case holds any label, or all are without fault
+    except UsageError as error:  # no case holds any label
         log(f"learn   no temperature: {error.problem}")
         return None
     content = {"weights_sha256": sha256(run.best_file), "confidence": found.spec.model_dump(mode="json")}
@@ -65,7 +65,7 @@ def learn_temperature(model: Path, items: Sequence[Item], device: Device) -> Cal
     """The temperature of a model file on labelled cases, spread over them where they are many.
 
     Raises:
-        UsageError: Neither predictions nor references hold a label, or no temperature fits them best.
+        UsageError: Neither predictions nor references hold a label.
         UserError: A case cannot be read, or the file cannot be used.
     """
     spec = read_spec(model)

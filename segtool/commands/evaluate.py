@@ -211,7 +211,7 @@ def _show(
     report.print_table(out)
     counts = report.counts
     where = "" if output is None else f"   {output / 'report.json'}"
-    say(f"done    {counts['done']} of {counts['cases']} in {report.elapsed_s:.1f} s{where}")
+    say(f"done    {counts['done']} of {counts['cases'] + report.left} in {report.elapsed_s:.1f} s{where}")
 
 
 def _track(results: Iterator[Any], what: str, total: int) -> Iterator[Any]:

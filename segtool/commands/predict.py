@@ -243,10 +243,12 @@ def run_predict(
                 report = predict_folder(inputs, options, view.progress, interruption)
             _show(report, view, out, options, as_json=as_json, profile=profile)
     except Interrupted as stop:
-        typer.echo(_LEFT.format(options.output), err=True)
+        if options.report.exists():
+            typer.echo(_LEFT.format(options.output), err=True)
         raise typer.Exit(stop.exit_code) from None
     if interruption.exit_code is not None:
-        typer.echo(_LEFT.format(options.output), err=True)
+        if report.left:
+            typer.echo(_LEFT.format(options.output), err=True)
         raise typer.Exit(interruption.exit_code)
     return report
 
@@ -283,7 +285,8 @@ def _show(
         else ""
     )
     view.say(
-        f"done    {finished} of {counts['cases']} in {report.elapsed_s:.1f} s{rate}{skipped}{others}   {options.report}"
+        f"done    {finished} of {counts['cases'] + report.left} in {report.elapsed_s:.1f} s"
+        f"{rate}{skipped}{others}   {options.report}"
     )
 
 

@@ -1,6 +1,7 @@
 """What every kind of result can do. One file a kind; the table is in :mod:`segtool.outputs`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from segtool.case import LabelMap, Source
 from segtool.formats.dicom.stack import StackPlan, stack_plan
+from segtool.measurements import Measurements
 from segtool.spec import ModelSpec
 
 
@@ -25,6 +27,9 @@ class Result:
         model_sha256: Of the model's file; of several, joined with ``+``.
         probabilities: ``(L, *S)`` in the order of the spec's labels, where they were asked for.
         anonymise: Leave the patient's particulars blank in what must carry them.
+        measured: Of each label and region, as :func:`segtool.measurements.measure` has them; None where nobody has
+            measured yet.
+        warnings: What those that write it found out, without what headers say.
     """
 
     name: str
@@ -34,6 +39,13 @@ class Result:
     model_sha256: str
     probabilities: npt.NDArray[np.floating[Any]] | None = None
     anonymise: bool = False
+    measured: Mapping[str, Measurements] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, line: str) -> None:
+        """Add a line to ``warnings``, once however many kinds of results say it."""
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     @cached_property
     def plan(self) -> StackPlan:

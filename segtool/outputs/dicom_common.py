@@ -7,7 +7,6 @@ of study, series, images and frame of reference stay in any case: without them n
 
 import contextlib
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,26 +19,17 @@ import numpy.typing as npt
 import pydicom
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.multival import MultiValue
 
 from segtool.atomic import atomic_path
 from segtool.errors import MissingDependencyError, OutputError
 from segtool.formats.dicom.elements import OddError, find_in_file
 from segtool.formats.dicom.quiet import quiet
 from segtool.outputs.base import Result
+from segtool.outputs.dicom_patient import DATES, PERSONAL, blank, make_presentable
 from segtool.version import __version__
 
 MANUFACTURER = "segtool"
 
-_BLANK = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
-)  # fmt: skip
-"""Must be there and may be empty (type 2)."""
-
-_PERSONAL = (*_BLANK, "IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod")
-
-_DATES = tuple((f"{of}Date", f"{of}Time") for of in ("Series", "Acquisition", "Content", "Study"))
 _NO_DATE = "19000101", "000000"
 """Where a date must be and none is known, or none may show."""
 
@@ -51,17 +41,10 @@ _OF_IMAGE = (
 _OF_SERIES = (
     "SpecificCharacterSet", "Modality", "PositionReferenceIndicator", "SeriesNumber",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
-    *_PERSONAL, *(keyword for pair in _DATES for keyword in pair),
+    *PERSONAL, *(keyword for pair in DATES for keyword in pair),
 )  # fmt: skip
 _WANTED = {int(tag_for_keyword(name) or 0): (name, dictionary_VR(name).encode()) for name in _OF_IMAGE}
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
-
-_VALID = {
-    "PatientSex": re.compile("[MFO]"),
-    **{date: re.compile(r"\d{8}") for date in ("PatientBirthDate", *(pair[0] for pair in _DATES))},
-    **{time: re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?") for time in (pair[1] for pair in _DATES)},
-}
-"""What else scanners write there would make the new object invalid."""
 
 _FAULTS = (
     ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError, EOFError,
@@ -130,11 +113,13 @@ def source_series(result: Result, kind: str) -> SourceSeries:
         )
     with writing(result, kind):
         first = _header(source.path, (*_OF_IMAGE, *_OF_SERIES))
-        _make_presentable(first)
-        date, time = next(((first[d].value, first.get(t) or "000000") for d, t in _DATES if first.get(d)), _NO_DATE)
+        left_out = make_presentable(first)
+        date, time = next(((first[d].value, first.get(t) or "000000") for d, t in DATES if first.get(d)), _NO_DATE)
         if result.anonymise:
-            _blank(first)
+            blank(first)
             date, time = _NO_DATE
+        elif left_out:
+            result.warn(f"the header's {', '.join(left_out)}: too long or no text, left blank in DICOM results")
         images = (first, *(_image(path) for path in source.paths[1:]))
         for keyword in _NEEDED:
             if not all(image.get(keyword) for image in images):
@@ -170,32 +155,6 @@ def _value(value: bytes, kind: bytes, endian: str) -> str | int:
     return value.rstrip(b"\0 ").decode("ascii")
 
 
-def _make_presentable(first: Dataset) -> None:
-    """Texts in UTF-8; values that would make a new object invalid become blank, as do those that are missing."""
-    first.decode()
-    for keyword in _PERSONAL:
-        if dictionary_VR(keyword) == "PN" and first.get(keyword):
-            value = first[keyword].value
-            setattr(first, keyword, str(value[0] if isinstance(value, MultiValue) else value))
-    for keyword, valid in _VALID.items():
-        if first.get(keyword) and not valid.fullmatch(str(first[keyword].value)):
-            setattr(first, keyword, "")
-    first.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _BLANK:
-        if first.get(keyword) is None:
-            setattr(first, keyword, "")
-
-
-def _blank(first: Dataset) -> None:
-    for keyword in _PERSONAL:
-        if keyword in _BLANK:
-            setattr(first, keyword, "")
-        elif keyword in first:
-            delattr(first, keyword)
-    first.PatientIdentityRemoved = "YES"
-    first.DeidentificationMethod = "patient and study left blank, UIDs kept"
-
-
 def _share_a_frame_of_reference(images: Sequence[Dataset]) -> None:
     """Give all images the first frame of reference that one of them names, or one that follows from their series.
 
@@ -211,7 +170,7 @@ def _share_a_frame_of_reference(images: Sequence[Dataset]) -> None:
 def patient_and_study(source: SourceSeries) -> Dataset:
     """A data set with the modules Patient and General Study of the source, to begin a new object with."""
     new = Dataset()
-    for keyword in ("SpecificCharacterSet", "StudyInstanceUID", *_PERSONAL):
+    for keyword in ("SpecificCharacterSet", "StudyInstanceUID", *PERSONAL):
         if keyword in source.first:
             new.add(source.first[keyword])
     return new

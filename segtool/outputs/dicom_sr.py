@@ -65,7 +65,7 @@ class SrOutput:
         return ".sr.dcm"
 
     def write(self, path: Path, result: Result) -> None:
-        """Measure a result and write what was found.
+        """Write what a result measures.
 
         Raises:
             OutputError: The source is no DICOM series, or is a picture without a place in the patient, or the file
@@ -82,7 +82,9 @@ class SrOutput:
             )
         with writing(result, self.name):
             segmentation = _segmentation(source, result, segmentation_uid(source, result))
-            found = measure(label_map.labels, label_map.geometry, result.spec)
+            found = result.measured
+            if found is None:
+                found = measure(label_map.labels, label_map.geometry, result.spec)
             groups = _Groups(result, source, segmentation.SOPInstanceUID)
             content = groups.report(found)
             uid = np.frombuffer(segmentation.SOPInstanceUID.encode(), np.uint8)

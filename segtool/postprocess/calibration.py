@@ -31,7 +31,6 @@ _VOXELS = {2: 4_096, 3: 65_536}
 """Drawn of a picture and of a volume: neighbours say nearly the same."""
 _BINS = 15  # as Guo et al. have it
 _REACH = math.log(0.01), math.log(100.0)
-_AT_AN_END = 0.01  # of the logarithm
 
 
 @dataclass(frozen=True)
@@ -147,18 +146,10 @@ class Calibrator:
         """The temperature of least negative log likelihood, and what it does.
 
         Raises:
-            UsageError: No case had anything to draw from, or all probabilities are right or all are wrong, so that any
-                temperature could be bettered by one still further off.
+            UsageError: No case had anything to draw from.
         """
         logits, truth = self._all()
-        temperature = fit_temperature(logits, truth, self._spec)
-        if min(abs(math.log(temperature) - end) for end in _REACH) < _AT_AN_END:
-            raise UsageError(
-                f"no temperature can be learnt: the best is {temperature:.2g}, at an end of 0.01 to 100, as where "
-                "every voxel is right or none is",
-                "Give more validation cases.",
-            )
-        return self._judged(temperature, logits, truth)
+        return self._judged(fit_temperature(logits, truth, self._spec), logits, truth)
 
     def judge(self, temperature: float) -> Calibration:
         """What a temperature does; errors as for :meth:`learn`."""

@@ -1,16 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import PERSONAL, write_series, write_volume
+from tiny import bright_spec, write_model
 
+from segtool import finishing
 from segtool.case import LabelMap, Source
 from segtool.errors import OutputError
 from segtool.formats.dicom.stack import stack_plan
 from segtool.geometry import Geometry
 from segtool.measurements import measure
-from segtool.outputs import Result, get_output
+from segtool.outputs import Result, dicom_sr, get_output
+from segtool.pipeline import predict_folder
+from segtool.predict_options import PredictOptions
 from segtool.spec import ModelSpec
 
 hd = pytest.importorskip("highdicom", reason="highdicom writes SR; pip install 'segtool[dicom]'")
@@ -214,3 +219,35 @@ def test_the_centroid_is_a_point_in_the_patient(tmp_path: Path) -> None:
     assert centre.ConceptNameCodeSequence[0].CodeMeaning == "Center of Mass"
     # The necrotic pixel (5, 4, 1): 1 mm columns and rows from (-10, -20, 0), slices of 3 mm, in DICOM's LPS.
     assert list(centre.GraphicData) == pytest.approx([-5, -16, 3], abs=1e-4)
+
+
+def test_what_is_measured_already_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = result(tmp_path / "in", labels())
+    get_output("dicom-sr").write(tmp_path / "a.dcm", usual)
+    measured = measure(usual.label_map.labels, usual.label_map.geometry, SPEC)
+    monkeypatch.setattr(dicom_sr, "measure", None)
+    get_output("dicom-sr").write(tmp_path / "b.dcm", replace(usual, measured=measured))
+    assert (tmp_path / "a.dcm").read_bytes() == (tmp_path / "b.dcm").read_bytes()
+
+
+def test_a_run_measures_each_case_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voxels = np.full((32, 32, 2), 30, np.int16)
+    voxels[8:20, 9:22] = 200
+    write_series(tmp_path / "in", voxels, ["0.dcm", "1.dcm"], StudyInstanceUID="1.2.4")
+    measured = []
+
+    def once(*given: object) -> object:
+        measured.append(given)
+        return measure(*given)
+
+    monkeypatch.setattr(finishing, "measure", once)
+    monkeypatch.setattr(dicom_sr, "measure", once)
+    options = PredictOptions(
+        model=write_model(tmp_path / "bright.onnx", bright_spec()),
+        output=tmp_path / "out",
+        formats=("dicom-sr", "dicom-seg"),
+        threads=1,
+    )
+    (case,) = predict_folder([tmp_path / "in"], options).cases
+    assert (case.status, len(measured)) == ("done", 1)
+    assert {"write", "measure"} <= set(case.seconds)
