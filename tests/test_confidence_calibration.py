@@ -107,6 +107,11 @@ def test_nothing_marked_anywhere_is_said_so() -> None:
         calibrator.learn()
 
 
+def test_faultless_cases_do_not_take_all_doubt_away() -> None:
+    logits = np.array([[-3.0, -0.5, 0.5, 3.0]], np.float32)
+    assert fit_temperature(logits, logits > 0, bright_spec()) == pytest.approx(0.25, rel=0.01)
+
+
 def test_a_spec_with_a_temperature_is_of_schema_5_and_comes_back_equal() -> None:
     spec = bright_spec(confidence=ConfidenceSpec(temperature=1.7, ece_before=0.1, ece_after=0.02, cases=9))
     assert spec.schema_version == 5

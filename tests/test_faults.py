@@ -417,10 +417,10 @@ def test_a_bug_in_writing_is_a_failed_row(
 
     write = CaseFiles.write
 
-    def buggy(self: CaseFiles, job: object) -> object:
+    def buggy(self: CaseFiles, job: object, *others: object) -> object:
         if "spoilt" in job.source.name:
             raise TypeError("a bug")
-        return write(self, job)
+        return write(self, job, *others)
 
     monkeypatch.setattr(CaseFiles, "write", buggy)
     only_spoilt_failed(segment(scans, model, tmp_path), r"writing failed .*TypeError: a bug")

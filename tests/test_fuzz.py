@@ -52,6 +52,10 @@ def test_a_target_that_is_itself_broken_ends_the_run(monkeypatch: pytest.MonkeyP
         campaign.fuzz(["nowhere:Target"], 1, findings=tmp_path)
 
 
+TELL_AND_GO_ON = ("dataset_json", "dicomdir")
+"""What lies beside scans: whatever is wrong with it becomes a line of the report, and the scans are found."""
+
+
 @pytest.mark.filterwarnings("ignore")  # as of the process that fuzzes: doubts of libraries are no findings
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_few_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
@@ -66,7 +70,7 @@ def test_a_few_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> N
             target.read(path)
         except SegtoolError:
             refused += 1
-    assert refused > 0
+    assert refused > 0 or name in TELL_AND_GO_ON
 
 
 def test_changes_are_those_of_their_seed_and_fit_their_fields() -> None:

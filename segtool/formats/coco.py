@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -121,6 +122,8 @@ def read_annotations(path: Path, limits: Limits = DEFAULT_LIMITS) -> Annotations
         found = path.stat()
     except OSError as error:
         raise UnreadableFileError(f"{path}: cannot be read ({error.strerror})", "Check the path.") from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe would keep its reader waiting
+        raise UnreadableFileError(f"{path}: no file, but a pipe, a device or a folder", "Take it away.")
     limits.check("text_bytes", found.st_size, str(path), f"{found.st_size} bytes of JSON")
     # Threads that read references at once shall not each parse the file.
     with _PARSING:

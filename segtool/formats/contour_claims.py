@@ -68,4 +68,5 @@ def reach(low: _FloatArray, high: _FloatArray, shape: tuple[int, int]) -> _IntAr
     """
     size = np.array(shape)[:, np.newaxis]
     first, after = np.floor(low.T[::-1]) - 1, np.ceil(high.T[::-1]) + 2
-    return np.clip(np.stack([first, after], axis=-1), 0, size[..., np.newaxis]).astype(np.intp)
+    sides: _IntArray = np.clip(np.stack([first, after], axis=-1), 0, size[..., np.newaxis]).astype(np.intp)
+    return sides

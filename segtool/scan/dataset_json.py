@@ -4,9 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segtool.limits import DEFAULT_LIMITS
 from segtool.scan.found import Problem
 
 FILE_NAME = "dataset.json"
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The content of a small file that lies beside scans.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, no plain file (a pipe would keep its reader waiting), or larger than any of its kind.
+        RecursionError: It nests too deep.
+    """
+    if not path.is_file() or path.stat().st_size > DEFAULT_LIMITS.text_bytes:
+        raise ValueError("no file, or too large")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
@@ -19,7 +33,7 @@ def read_channel_names(path: Path) -> tuple[str, ...] | Problem | None:
         The names; None where the file says nothing about channels; a problem where it cannot be understood.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
     except (OSError, ValueError, RecursionError):
         return Problem(str(path), "cannot be read as JSON, so that it names no channels", "Repair or remove the file.")
     table = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None

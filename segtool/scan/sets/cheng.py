@@ -10,16 +10,17 @@ from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, not_i
 from segtool.spec import ModelSpec
 
 _INDEX = "index.csv"
+_LONGEST_LINE = 2**16
 _COLUMNS = ("id", "label_name", "patient_group", "official_fold")
 
 
 def recognise(tree: Tree) -> Recognition | None:
     """Certain where an index with the set's columns lies beside ``images/``."""
-    if _INDEX not in tree.known or not (tree.root / "images").is_dir():
+    if _INDEX not in tree.known or not (tree.root / _INDEX).is_file() or not (tree.root / "images").is_dir():
         return None
     try:
         with (tree.root / _INDEX).open(encoding="utf-8-sig", errors="replace") as file:
-            header = file.readline().strip().split(",")
+            header = file.readline(_LONGEST_LINE).strip().split(",")
     except OSError:
         return None
     if not set(_COLUMNS) <= set(header):

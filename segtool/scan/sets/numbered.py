@@ -1,6 +1,5 @@
 """What nnU-Net and the Decathlon share: ``imagesTr/``, ``labelsTr/`` and a ``dataset.json``."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from segtool.case import CaseSource
 from segtool.errors import UsageError
 from segtool.formats import suffix_of
 from segtool.scan.dataset_json import FILE_NAME
+from segtool.scan.dataset_json import read_json as read_side_file
 from segtool.scan.sets.base import Item, Listing, Tree, line
 from segtool.scan.sets.brats import patient_of
 from segtool.scan.sets.scanned import bare_name, labelled
@@ -41,7 +41,7 @@ def only_task(tree: Tree) -> str | None:
 def read_json(tree: Tree, task: str) -> dict[str, Any] | None:
     """``dataset.json`` of a task; None where it is missing or cannot be understood."""
     try:
-        content = json.loads((tree.root / task / FILE_NAME).read_text(encoding="utf-8"))
+        content = read_side_file(tree.root / task / FILE_NAME)
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
