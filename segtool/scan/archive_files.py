@@ -27,8 +27,8 @@ SUFFIXES = (
 """Lower-case, what is told by two parts first."""
 
 MOST_TIMES, SPARE_BYTES = 200, 2**33
-"""An archive may grow so many times, and by so much beyond: scans shrink to a half, masks to a hundredth, and empty ones
-to a thousandth, of which a set of a thousand cases is still a small archive."""
+"""An archive may grow so many times, and by so much beyond: scans shrink to a half, masks to a hundredth, and empty
+ones to a thousandth, of which a set of a thousand cases is still a small archive."""
 
 _BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError,

@@ -36,7 +36,7 @@ class _Slice:
 def recognise(tree: Tree) -> Recognition | None:
     """Certain where the first numbered ``.mat`` file holds the struct, likely where it cannot be read."""
     files = _files(tree)
-    if not files:
+    if not files or not (tree.root / files[0]).is_file():
         return None
     try:
         _read(tree.root / files[0])
