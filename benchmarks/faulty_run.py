@@ -232,6 +232,10 @@ def _hang(_source: CaseSource) -> None:
     threading.Event().wait()
 
 
+def _die(_source: CaseSource) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as a segmentation fault in a library does
+
+
 def _bug(_source: CaseSource) -> None:
     raise KeyError("nobody thought of this")
 
@@ -242,6 +246,7 @@ def _memory_error(_source: CaseSource) -> None:
 
 READER: dict[str, Callable[[CaseSource], None]] = {
     "reader-hangs": _hang,
+    "reader-dies": _die,
     "reader-bug": _bug,
     "reader-memory": _memory_error,
 }

@@ -120,4 +120,7 @@ class VoxelError(CaseError):
 
 
 class FaultError(CaseError):
-    """A bug, or a library's exception that nobody foresaw, inside one case; its traceback was shown."""
+    """A bug, or a library's exception that nobody foresaw, inside one case; its traceback was shown.
+
+    Also a case that killed every process that did it.
+    """

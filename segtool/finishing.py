@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from segtool.case import CaseSource, LabelMap
 from segtool.case_files import CaseFiles, stamp_of
-from segtool.errors import OutputError, UserError
+from segtool.errors import FaultError, OutputError, UserError
 from segtool.job import Job
 from segtool.loading import load_case, load_reference
 from segtool.measurements import Measurements, measure
@@ -95,6 +95,14 @@ class CaseFinisher:
             outputs=outputs,
             seconds={},
         )
+
+    def give_up(self, source: CaseSource, deaths: int) -> None:
+        """Record a case that kills whoever does it."""
+        error = FaultError(
+            f"case {source.name!r}: {deaths} processes died while it was all they had in hand",
+            "Look at its files with `segtool inspect`; a run without --continue tries it again.",
+        )
+        self._add(CaseResult(source.name, "failed", error=self._plain(str(error))))
 
     def check_results(self) -> None:
         """Make failed rows of what this process finished and somebody has removed since."""

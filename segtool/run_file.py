@@ -26,6 +26,8 @@ class Content:
         earlier: By case, what an earlier run did that this one goes on with.
         trusts_files: It goes on with results of which nothing is known but that they are there.
         runs: How many, each of which the next has replaced or gone on with.
+        begun: By case without a result, whether it was done with nothing else in hand.
+        deaths: By case that was in hand when a process died, how often it was the only one.
     """
 
     identity: RunIdentity | None = None
@@ -34,17 +36,25 @@ class Content:
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
     trusts_files: bool = False
     runs: int = 0
+    begun: dict[str, bool] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
 
     def take(self, line: bytes) -> str | None:
         """Take in one line; returns the case of which it is the result."""
         try:
             ((kind, value),) = json.loads(line).items()
+            if kind == "begun":
+                self._take_begun(value["name"], value["alone"])
+                return None
             if kind != "run":
                 CaseResult.from_dict(value)  # raises where it is none
             if kind == "run":
                 self._begin(value)
             elif kind == "case":
                 self.results[value["name"]] = value
+                self.begun.pop(value["name"], None)
+                if value["status"] != "failed":  # one that was given up is not tried again
+                    self.deaths.pop(value["name"], None)
                 return str(value["name"])
             elif kind == "lost":
                 self.lost[f"{value['name']} {value.get('error')}"] = value
@@ -59,7 +69,27 @@ class Content:
         self.earlier = {**self.earlier, **self.results} if value["continues"] else {}
         self.results, self.lost = {}, {}
         self.identity, self.trusts_files = identity, trusts_files
+        if not value["continues"]:
+            self.begun, self.deaths = {}, {}
+        for name in list(self.begun):
+            self._count_death(name)
         self.runs += 1
+
+    def _take_begun(self, name: object, alone: object) -> None:
+        if not isinstance(name, str) or not isinstance(alone, bool):
+            raise TypeError("no case that was begun")
+        self._count_death(name)  # whoever had begun with it before left no result
+        self.begun[name] = alone
+
+    def _count_death(self, name: str) -> None:
+        if name in self.begun:
+            self.deaths[name] = self.deaths.get(name, 0) + self.begun.pop(name)
+
+    def deaths_with(self, name: str) -> int | None:
+        """How often a process died with this case alone in hand; None where none died that had it in hand."""
+        if name not in self.begun:
+            return self.deaths.get(name)
+        return self.deaths.get(name, 0) + self.begun[name]
 
 
 def read_run_file(path: Path) -> Content:
@@ -82,5 +112,5 @@ def read_run_file(path: Path) -> Content:
 
 
 def line_of(kind: str, value: Mapping[str, Any]) -> bytes:
-    """A line as :meth:`Content.take` takes it in: ``run``, ``case``, ``lost`` or ``earlier``."""
+    """A line as :meth:`Content.take` takes it in: ``run``, ``begun``, ``case``, ``lost`` or ``earlier``."""
     return json.dumps({kind: value}, separators=(",", ":")).encode() + b"\n"

@@ -250,6 +250,30 @@ class SharedRun:
             self._held[name] = byte
             return True
 
+    @property
+    def suspected(self) -> frozenset[str]:
+        """Cases that were in hand when a process of the run before died."""
+        with self._lock:
+            return frozenset(self._content.deaths)
+
+    def deaths_with(self, name: str) -> int | None:
+        """How often a process died that had this case alone in hand; asked of a case that was claimed just now.
+
+        None where no process died while it had the case in hand.
+        """
+        with self._lock:
+            return self._content.deaths_with(name)
+
+    def begin(self, name: str, alone: bool) -> None:
+        """Record that a claimed case is begun, ``alone`` where nothing else is in hand.
+
+        What cannot be recorded is not: nobody will know then what killed this process.
+        """
+        with self._lock, contextlib.suppress(OSError):
+            start, end = self._append([line_of("begun", {"name": name, "alone": alone})])
+            if start == self._read:
+                self._read = end
+
     def release(self, name: str) -> None:
         """Give back a case without a result."""
         with self._lock:

@@ -10,6 +10,8 @@ from segtool.predict_options import Progress
 from segtool.report import CaseResult
 from segtool.shared_run import SharedRun
 
+_DEATHS = 2
+"""So many processes may die over a case before it is given up."""
 _WAIT_S = 0.05
 _SILENT_S = 5.0  # how long others are waited for without a word
 
@@ -18,7 +20,9 @@ class Worklist:
     """The cases of a run, pulled one at a time as somebody is free to begin with them.
 
     A case that another process has claimed is passed over and looked at again at the end: it has a result then, or its
-    process was killed and it is done here.
+    process was killed and it is done here. What a process had in hand when it died may have killed it, as broken files
+    can kill libraries in C. Such cases come last and one at a time; so all others are done before it can happen
+    again, and in the end it is known which it was.
 
     Args:
         cases: All cases, in order.
@@ -41,6 +45,7 @@ class Worklist:
         self._cases, self._run, self._finisher, self._is_ending = cases, run, finisher, is_ending
         self._progress, self._most = progress, most
         self._sources = {source.name: source for source in cases}
+        self._is_alone = False
         self._waits_since: float | None = None
         self._has_told = False
 
@@ -50,13 +55,16 @@ class Worklist:
         Raises:
             UsageError: Another process does other scans under the same names.
         """
-        waiting: Sequence[CaseSource] = self._cases
         self._run.refresh()
         self._take_in(list(self._run.results.values()))
+        suspected = self._run.suspected
+        self._tell_of([source.name for source in self._cases if source.name in suspected])
+        waiting: Sequence[CaseSource] = sorted(self._cases, key=lambda source: source.name in suspected)
         while waiting:
             claimed_elsewhere: list[CaseSource] = []
             for source in waiting:
-                while not self._is_ending() and not self._run.wait_for_room(self._most, _WAIT_S):
+                most = 1 if self._is_alone else self._most
+                while not self._is_ending() and not self._run.wait_for_room(most, _WAIT_S):
                     pass
                 if self._is_ending():
                     return
@@ -69,13 +77,34 @@ class Worklist:
                 self._take_in(self._run.refresh())
                 if source.name in self._run.results:
                     self._run.release(source.name)
-                else:
+                elif (deaths := self._run.deaths_with(source.name)) is not None and deaths >= _DEATHS:
+                    self._finisher.give_up(source, deaths)
+                elif self._has_begun(source.name, alone=deaths is not None):
                     yield source
                     self._waits_since = None
+                else:
+                    return
             waiting = claimed_elsewhere
             if waiting:
                 self._wait_for(len(waiting))
                 self._take_in(self._run.refresh())
+
+    def _has_begun(self, name: str, alone: bool) -> bool:
+        """Record that a case is begun, ``alone`` once nothing else is in hand; False where the run ends meanwhile."""
+        while alone and not self._run.wait_for_room(2, _WAIT_S):
+            if self._is_ending():
+                self._run.release(name)
+                return False
+        self._run.begin(name, alone)
+        self._is_alone = alone
+        return True
+
+    def _tell_of(self, suspected: Sequence[str]) -> None:
+        if suspected:
+            names = ", ".join(suspected)
+            self._progress.on_wait(
+                f"note    in hand when an earlier process died, so done last and one at a time: {names}"
+            )
 
     def _wait_for(self, count: int) -> None:
         """Wait a little; say so once where it has been long, as somebody may have stopped the others."""

@@ -222,6 +222,13 @@ def test_what_grows_two_hundred_times_is_refused(tmp_path: Path, monkeypatch: py
     refused(zipped(tmp_path / "a.zip", {"a.png": bytes(10**6)}), "200 times")
 
 
+def test_a_small_archive_of_empty_masks_is_unpacked(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{number}_mask.nii": bytes(10**7) for number in range(12)})
+    assert 500 * path.stat().st_size + 10**7 < 12 * 10**7
+    with unpacked([path]) as work:
+        assert len(list(work.inputs[0].iterdir())) == 12
+
+
 def test_folders_count_as_files(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"1/2/3/4/5/a.png": b""})
     refused(path, "limit of 5 files", Limits(files=5))

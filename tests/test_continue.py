@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +28,8 @@ from segtool.report import CaseResult
 from segtool.shared_run import SharedRun
 
 RUN_FILE = ".segtool-run"
+REPORTS = {"report.json", "report.csv"}
+ROOT = Path(__file__).parent.parent
 MINUTE = 60
 
 
@@ -296,6 +301,48 @@ def test_long_names_leave_room_for_a_temporary_one(tmp_path: Path, name: str) ->
         assert "".join(temporary.suffixes[-2:]).endswith(".nii.gz" if name.endswith(".gz") else ".png")
         temporary.write_text("whole")
     assert (tmp_path / name).read_text() == "whole"
+
+
+def test_cases_that_kill_every_process_are_known_in_the_end_and_cost_no_other(model: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "scans", 6, masks=False)
+    for name in ("slice_1", "slice_4"):
+        (tmp_path / "scans" / f"{name}.png").rename(tmp_path / "scans" / f"spoilt_{name}.png")
+    command = [sys.executable, "-m", "benchmarks.faulty_run", "reader-dies", "predict", str(tmp_path / "scans")]
+    command += ["-m", str(model), "-o", str(tmp_path / "out"), "--threads", "1"]
+    ended = []
+    while not ended or ended[-1].returncode == -signal.SIGKILL:
+        assert len(ended) < 8
+        options = ["--continue"] if ended else []
+        ended.append(subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False))
+    assert ended[-1].returncode == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    for case in report["cases"]:
+        if "spoilt" in case["name"]:
+            assert "2 processes died while it was all they had in hand" in case["error"]
+        else:
+            assert case["status"] == "skipped"  # done by a run that died later
+    assert "spoilt_slice_1" in next(line for line in ended[1].stderr.splitlines() if "one at a time" in line)
+    assert files_below(tmp_path / "out") == {"slice_0.png", "slice_2.png", "slice_3.png", "slice_5.png"} | REPORTS
+
+
+def test_a_case_in_hand_elsewhere_is_not_suspected(model: Path, scans: Path, tmp_path: Path) -> None:
+    chosen = options(model, tmp_path)
+    predict_folder([scans], replace(chosen, output=tmp_path / "complete"))
+    run, other = (SharedRun(chosen.output, identity_of(tmp_path / "complete"), Part(), resume=False) for _ in range(2))
+    assert run.claim("a")
+    run.begin("a", alone=False)
+    other.refresh()
+    assert not other.suspected
+    run.release("a")
+    assert other.claim("a")
+    assert other.deaths_with("a") == 0
+    other.begin("a", alone=True)
+    other.release("a")
+    run.refresh()
+    assert run.deaths_with("a") == 1
+    assert run.deaths_with("b") is None
+    run.leave(None, finished=False)
+    other.leave(None, finished=False)
 
 
 def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import unicodedata
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from segtool.geometry import Geometry
 from segtool.regrid import around
 from segtool.scan import ScanOptions, scan
 from segtool.scan.names import safe_part
+from segtool.scan.sets import cheng_mat
+from segtool.scan.sets.base import Tree
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes and few links")
 
@@ -198,3 +201,23 @@ def test_a_grid_around_two_that_lie_far_apart_is_refused_before_memory_is_taken(
 
     with pytest.raises(LimitError, match=r"10010x10010x10010 voxels around both grids"):
         around(at(0), at(10))
+
+
+SIDE_FILES = ["dataset.json", "_annotations.coco.json", "other.json", "1.mat", "a.h5", "index.csv"]
+
+
+@pytest.mark.parametrize("name", SIDE_FILES)
+def test_a_pipe_beside_scans_keeps_nobody_waiting(capsys, tmp_path, name):
+    save(tmp_path / "images" / "a_0000.png")
+    os.mkfifo(tmp_path / name)
+    assert "seen    1 case" in segtool(capsys, "inspect", tmp_path).out
+
+
+def test_a_set_in_matlab_files_opens_no_other_file(tmp_path):
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        for name, value in (("image", [[1]]), ("tumorMask", [[1]]), ("label", [1]), ("PID", [65])):
+            file[f"cjdata/{name}"] = value
+    (tmp_path / "set").mkdir()
+    with h5py.File(tmp_path / "set" / "1.mat", "w") as file:
+        file["cjdata"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "cjdata")
+    assert cheng_mat.recognise(Tree(tmp_path / "set")) is None

@@ -148,7 +148,7 @@ def _opened(path: Path) -> Iterator[Pillow.Image]:
             yield picture
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
         raise LimitError(
-            f"{path}: claims more pixels than Pillow opens ({Pillow.MAX_IMAGE_PIXELS})",
+            f"{path}: claims more pixels than Pillow opens ({2 * (Pillow.MAX_IMAGE_PIXELS or 0)})",
             "Cut it into smaller pictures, or check that it is a scan.",
         ) from error
     except FileNotFoundError as error:

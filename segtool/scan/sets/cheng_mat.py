@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segtool.case import CaseSource, Source
-from segtool.errors import UsageError
+from segtool.errors import UnreadableFileError, UsageError
+from segtool.limits import DEFAULT_LIMITS
 from segtool.scan.sets.base import Item, Listing, Recognition, Tree, line, not_in, only_channel, unique_stems
 from segtool.spec import ModelSpec
 
@@ -18,6 +19,8 @@ CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 _FOLDS = "cvind.mat"
 _SAME_PERSON = re.compile(r"(.*\d)[A-Z]", re.IGNORECASE)
 """A letter behind a number counts the visits of one patient."""
+_MOST_NUMBERS = 2**20
+"""Of a label, a name or the folds of a set."""
 _REMEDY = "Copy the file again, or take it out."
 
 
@@ -106,7 +109,7 @@ def _read(path: Path) -> _Slice:
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        struct = file["cjdata"]
+        struct = {name.removeprefix("cjdata/"): one for name, one in _datasets(file, path).items()}
         for field in ("image", "tumorMask"):
             if field not in struct:
                 raise KeyError(f"it has no {field}")
@@ -118,12 +121,26 @@ def _read(path: Path) -> _Slice:
     return _Slice(patient_id, CLASSES[label])
 
 
+def _datasets(file: "h5py.File", path: Path) -> dict[str, "h5py.Dataset"]:
+    """What the file itself holds, by path: what lies in other files is never opened.
+
+    Raises:
+        ValueError: No sound file.
+    """
+    from segtool.formats.hdf5_walk import contained
+
+    try:
+        return contained(file, path, DEFAULT_LIMITS).datasets
+    except UnreadableFileError as error:
+        raise ValueError(error.problem) from error
+
+
 def _numbers(dataset: "h5py.Dataset") -> list[Any]:
     import numpy as np
 
+    if not 0 < dataset.size <= _MOST_NUMBERS:
+        raise ValueError(f"{dataset.name} has {dataset.size} numbers, wanted 1 to {_MOST_NUMBERS}")
     values: list[Any] = np.asarray(dataset[()]).ravel().tolist()
-    if not values:
-        raise ValueError(f"{dataset.name} is empty")
     return values
 
 
@@ -151,7 +168,7 @@ def _read_folds(path: Path) -> list[int]:
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r", locking=False) as file:
-                values = np.asarray(file["cvind"][()])
+                values = np.asarray(_numbers(_datasets(file, path)["cvind"]))
         else:
             values = loadmat(path)["cvind"]
         return [int(value) for value in values.ravel()]
