@@ -2,13 +2,17 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from test_archives import zipped
 from tiny import bright_spec, write_model, write_pictures
+
+from segtool.scan.temporary import temporary_folder
 
 TOLD = """
 import os, sys
@@ -59,7 +63,7 @@ def run_told(tmp_path: Path, numbers: list[int], place: tuple[str, str], *argume
     )
     assert any(line.startswith(f"unpacked {temporary}") for line in run.stdout.splitlines()), run.stdout + run.stderr
     assert "Traceback" not in run.stderr
-    assert list(temporary.iterdir()) == [], run.stderr
+    assert run.returncode == -signal.SIGKILL or list(temporary.iterdir()) == [], run.stderr
     return run.returncode
 
 
@@ -80,3 +84,25 @@ def test_a_run_that_is_stopped_at_once_leaves_nothing_unpacked(model: Path, tmp_
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_look_that_is_interrupted_leaves_nothing_unpacked(tmp_path: Path, number: int, code: int) -> None:
     assert run_told(tmp_path, [number], PLACES["unpacking"], "inspect") == code
+
+
+def test_what_a_killed_run_left_unpacked_goes_with_the_next_and_nothing_in_use_does(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        run_told(tmp_path, [signal.SIGKILL], PLACES["running"], "predict", "-m", model, "-o", tmp_path / "out")
+        == -signal.SIGKILL
+    )
+    temporary = tmp_path / "temporary"
+    (left,) = temporary.iterdir()
+    assert any(left.rglob("*.png"))
+    foreign = temporary / "segtool-unpacked-foreign"
+    foreign.symlink_to(tmp_path / "scans")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with temporary_folder() as first, temporary_folder() as second:
+        assert not left.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+        assert stat.S_IMODE(first.stat().st_mode) == 0o700
+    assert list(temporary.iterdir()) == [foreign]
+    assert any((tmp_path / "scans").iterdir())

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from segtool.limits import DEFAULT_LIMITS, Limits
 from segtool.scan.archive_files import archive_suffix, holds, unpack_into
 from segtool.scan.found import Problem
 from segtool.scan.privacy import Privacy
+from segtool.scan.temporary import temporary_folder
 from segtool.scan.walk import DIRECTORY, NOT_SCANS, find_entries, may_be_dicom
 
 
@@ -90,8 +90,7 @@ class _Work:
     def room(self) -> Path:
         """An empty folder of its own."""
         if self._top is None:
-            holder = tempfile.TemporaryDirectory(prefix="segtool-", ignore_cleanup_errors=True)
-            self._top = Path(self._stack.enter_context(holder)).resolve()
+            self._top = self._stack.enter_context(temporary_folder())
         self._rooms += 1
         room = self._top / str(self._rooms)
         room.mkdir()
