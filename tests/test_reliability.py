@@ -35,7 +35,7 @@ def test_a_finding_of_fuzzing_is_a_loss() -> None:
     (row,) = reliability.fuzzing(figures)
     assert (row["tried"], row["survived"], row["lost"]) == (15, 14, 1)
     assert "2 kinds of file, 1 of them with 10 inputs" in row["more"]
-    assert "4 faults found and mended" in row["more"]
+    assert "4 faults were found and mended" in row["more"]
 
 
 def test_a_case_that_is_neither_there_nor_named_is_a_loss() -> None:

@@ -211,7 +211,14 @@ def test_results_of_an_earlier_run_are_no_scans_but_scans_beside_any_report_are(
     touch(tmp_path, "a.png", "out/a.png", "out/report.csv", "out/overlays/a.png", "P1/a.png", "P1/report.csv")
     (tmp_path / "out" / "report.json").write_text(Report("predict", "1", (), 0.0).to_json())
     (tmp_path / "P1" / "report.json").write_text("{}")
-    assert [case.name for case in scan([tmp_path]).cases] == ["a", "P1/a"]
+    scanned = scan([tmp_path])
+    assert [case.name for case in scanned.cases] == ["a", "P1/a"]
+    (problem,) = scanned.problems
+    assert str(problem) == (
+        "out: passed over: it holds results of segtool (a report or a run file). "
+        "If it holds scans too, give it as an input of its own."
+    )
+    assert not problem.loses_case
 
 
 def test_a_patient_folder_given_itself_lends_its_name(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Results in a kind of file that the scan does not have: NIfTI, PNG, HDF5."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from segtool.formats.arrays import as_volume, narrow
 from segtool.geometry import Geometry
 from segtool.outputs.base import Result
 from segtool.preprocess.sliced import slice_orientation
+
+_SLICE = re.compile(r"slice_\d+\.png")
 
 LabelArray = npt.NDArray[np.integer[Any]]
 
@@ -125,6 +128,7 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         if path.is_dir():
+            _refuse_foreign(path)
             shutil.rmtree(path)
         temporary.replace(path)
     except OSError as error:
@@ -134,3 +138,13 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder of anything but slices."""
+    foreign = next((one.name for one in folder.iterdir() if not _SLICE.fullmatch(one.name)), None)
+    if foreign is not None:
+        raise OutputError(
+            f"{folder}: holds {foreign}, which is no slice of an earlier result",
+            "Move it away, or choose another folder with --output.",
+        )

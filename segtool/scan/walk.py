@@ -153,6 +153,14 @@ def _walk(top: Path, skipped: Path | None, follow_links: bool) -> _Listing:
             )
             continue
         if folder and _holds_results(f"{root}/{folder}", {item.name for item in items}):
+            found.problems.append(
+                Problem(
+                    folder,
+                    "passed over: it holds results of segtool (a report or a run file)",
+                    "If it holds scans too, give it as an input of its own.",
+                    loses_case=False,
+                )
+            )
             continue
         items = [item for item in items if not item.name.startswith(".")]
         files = []

@@ -114,6 +114,10 @@ def test_continue_makes_a_case_again_that_lacks_a_kind(model: Path, tmp_path: Pa
     (tmp_path / "out/head-png").rename(tmp_path / "elsewhere")
     assert run(model, tmp_path / "in", tmp_path / "out", "nifti", "png", resume=True).counts["done"] == 1
     assert len(list((tmp_path / "out/head-png").iterdir())) == 3
+    (tmp_path / "out/head-png/notes.txt").write_text("somebody's")
+    (failed,) = run(model, tmp_path / "in", tmp_path / "out", "png").failures
+    assert "holds notes.txt, which is no slice of an earlier result. Move it away" in (failed.error or "")
+    assert (tmp_path / "out/head-png/notes.txt").read_text() == "somebody's"
 
 
 @pytest.mark.parametrize("kind", ["dicom-seg", "dicom-labelmap", "rtstruct"])
