@@ -347,6 +347,27 @@ ROWS: dict[str, Row] = {
         64,
     ),
     "fractions of nothing": Row(segmentation(put("MaximumFractionalValue", 0)), labels, "Export it again"),
+    "pixels of 775000 km": Row(
+        segmentation(put("PixelSpacing", [7.75e8, 7.75e8], "SharedFunctionalGroupsSequence", "PixelMeasuresSequence")),
+        labels,
+        "wanted 0.001 to 10000 mm along each axis",
+    ),
+    "compressed frames left out": Row(
+        segmentation(put("PixelData", pydicom.encaps.encapsulate([rle(bytes([241, 0]))])), RLELossless),
+        labels,
+        "fewer compressed frames than the 2 that it claims",
+    ),
+    "a segment of which nothing tells": Row(
+        segmentation(
+            lambda dataset: (
+                put(
+                    "ReferencedSegmentNumber", 32_770, "SharedFunctionalGroupsSequence", "SegmentIdentificationSequence"
+                )(dataset),
+                put("PixelData", bytes([255] * 32))(dataset),
+            )
+        ),
+        labels,
+    ),
     "more frames than places": Row(segmentation(put("NumberOfFrames", 100_000)), labels, "100000 frames and 2 places"),
     "more segments than labels": Row(
         segmentation(lambda d: setattr(d, "SegmentSequence", [d.SegmentSequence[0]] * 101), limits=FEW),

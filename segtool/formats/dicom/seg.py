@@ -152,7 +152,12 @@ def _check_claims(dataset: Dataset, source: Source) -> None:
 def _frames(dataset: Dataset, path: Path, notes: list[str]) -> _Frames:
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     groups = [_Group(shared, own) for own in dataset.PerFrameFunctionalGroupsSequence]
-    pixels = pixel_array(dataset)
+    try:
+        pixels = pixel_array(dataset)
+    except StopIteration:  # pydicom's, where compressed frames are missing
+        raise UnreadableFileError(
+            f"{path}: fewer compressed frames than the {len(groups)} that it claims", "Export it again."
+        ) from None
     if len(groups) == 1:
         pixels = pixels.reshape(1, *pixels.shape[-2:])
     if len(pixels) != len(groups):
@@ -262,7 +267,10 @@ def _grid(frames: _Frames, source: Source, scan: Geometry | None) -> tuple[npt.N
     affine[:3, 0], affine[:3, 1] = frames.axes * frames.spacing[::-1, np.newaxis]
     affine[:3, 2], affine[:3, 3] = step, lowest
     affine[:2] *= -1  # LPS to RAS
-    return places, Geometry.of_volume((columns, rows, count), affine)
+    try:
+        return places, Geometry.of_volume((columns, rows, count), affine)
+    except ValueError as error:
+        raise UnreadableFileError(f"{path}: {error}", "Correct the file's header.") from error
 
 
 def _gap(mm: Floats, frames: _Frames, normal: Floats, scan: Geometry | None) -> float | None:
@@ -295,7 +303,8 @@ def _labels(
     frames: _Frames, places: npt.NDArray[np.intp], geometry: Geometry, values: dict[int, int], notes: list[str]
 ) -> AnyArray:
     """The label map on ``geometry``."""
-    highest = max((*values.values(), *values, 1))
+    # Frames may have numbers of which no segment tells, and so may the pixels of a label map.
+    highest = max((*values.values(), int(frames.segments.max()), int(frames.pixels.max(initial=0)), 1))
     labels = np.zeros((int(places.max()) + 1, *frames.pixels.shape[1:]), np.min_scalar_type(highest))
     overlapping = 0
     # By segment, whatever the order of the file: the later one counts.
