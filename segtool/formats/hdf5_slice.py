@@ -62,7 +62,8 @@ class _Blocks:
         depth = dataset.chunks[0] if dataset.chunks else 1
         size = dataset.dtype.itemsize * depth * math.prod(dataset.shape[1:])
         if depth == 1 or size > BLOCKS_LIMIT:
-            return read_range(dataset, storage, number, number + 1, where)[0]
+            alone: AnyArray = read_range(dataset, storage, number, number + 1, where)[0]
+            return alone
         state = Path(dataset.file.filename).stat()
         file = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
         key = (*file, dataset.name, number // depth)

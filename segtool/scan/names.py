@@ -33,9 +33,10 @@ _LONGEST_BYTES = 180
 
 def natural_key(text: str) -> tuple[tuple[str | int, ...], str]:
     """Sort key that counts: ``slice 2`` comes before ``slice 10``. Case decides only between equals."""
-    parts: list[str | int] = list(_DIGITS.split(text.casefold()))
+    words = _DIGITS.split(text.casefold())
+    parts: list[str | int] = list(words)
     # Python makes no number of more than 4300 digits.
-    parts[1::2] = [int(digits[:_MOST_DIGITS]) for digits in parts[1::2]]
+    parts[1::2] = [int(digits[:_MOST_DIGITS]) for digits in words[1::2]]
     return tuple(parts), text
 
 
