@@ -7,11 +7,10 @@ Run: ``python -m benchmarks.bundled_confidence [--model M.onnx] [--output N.onnx
 whose card and reliability diagram are then written too)
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.bundled_statistics import cheng_items
+from benchmarks.cheng import cheng_items, model_and_output
 from benchmarks.model_card import diagram_of, rewrite_card
 from segtool.bundled import default_model
 from segtool.model_file import read_spec, write_spec
@@ -36,12 +35,7 @@ def write_confidence(model: Path, output: Path) -> None:
 
 def main() -> None:
     """Learn, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--output", type=Path, default=None)
-    arguments = parser.parse_args()
-    model = arguments.model or default_model()
-    output = arguments.output or model
+    model, output = model_and_output(__doc__)
     write_confidence(model, output)
     calibration = read_spec(output).provenance["calibration"]
     print(f"{output}   temperature {calibration['temperature']}")

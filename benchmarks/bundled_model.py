@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cheng import cheng_split, predict_cheng
 from benchmarks.common import REAL_DATA, machine, save, versions
 from benchmarks.model_card import rewrite_card, write_card
 from segtool.bundled import default_model
@@ -22,13 +23,8 @@ from segtool.metrics import bootstrap_mean_ci
 from segtool.model_file import read_spec, write_spec
 from segtool.pipeline import PredictOptions, predict_folder
 from segtool.report import Report
-from segtool.scan import ScanOptions
-from segtool_train.data import list_items
 from segtool_train.data.base import Item
-from segtool_train.data.split import split_items
-from segtool_train.recipe import find_recipe, read_recipe
 
-RECIPE = "cheng-lite0"
 MEASURES = ("dice", "iou", "precision", "recall")
 
 
@@ -56,18 +52,7 @@ def scores_of(report: Report) -> dict[str, dict[str, float]]:
 
 def measure_cheng(model: Path, items: Sequence[Item], raw: bool) -> dict[str, Any]:
     """All slices of ``items`` together and by kind of tumour, at the slices' own resolution."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = predict_folder(
-            [item.source.first.path for item in items],
-            PredictOptions(
-                model=model,
-                output=Path(folder),
-                device="cpu",
-                raw=raw,
-                scan=ScanOptions(masks=REAL_DATA / "cheng" / "masks"),
-            ),
-        )
-    scores = scores_of(report)
+    scores = scores_of(predict_cheng(items, model, raw=raw))
     groups = {"all": list(items)}
     for item in items:
         groups.setdefault(item.group, []).append(item)
@@ -103,9 +88,7 @@ def main() -> None:
     if arguments.card_only:
         print(rewrite_card(model))
         return
-    recipe = read_recipe(find_recipe(RECIPE))
-    items = list_items(recipe.data.layout, REAL_DATA / "cheng", recipe.spec).items
-    split = split_items(items, recipe.data.split)
+    items, split = cheng_split()
     names = set(getattr(split, arguments.side))
     groups = measure_cheng(model, [item for item in items if item.name in names], arguments.raw)
     for name, one in groups.items():

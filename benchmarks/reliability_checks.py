@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bundled_statistics import cheng_items
 from benchmarks.checks_planted import GRID_FAULTS, MASK_FAULTS, SCAN_FAULTS, composed, spaced
+from benchmarks.cheng import cheng_items
 from benchmarks.common import REAL_DATA, RESULTS, machine, save, versions
 from segtool.bundled import default_model
 from segtool.case import Case, CaseSource, LabelMap

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bundled_statistics import cheng_items
-from benchmarks.common import REAL_DATA, machine, save, versions
+from benchmarks.cheng import cheng_items, predict_cheng
+from benchmarks.common import machine, save, versions
 from segtool.bundled import default_model
 from segtool.model_file import read_spec, write_spec
-from segtool.pipeline import PredictOptions, predict_folder
 from segtool.postprocess.confidence import tally
 from segtool.report import CaseResult
 from segtool.review import review_order
-from segtool.scan import ScanOptions
 from segtool_export.confidence import FEWEST_RANKED, ranked
 from segtool_train.data.base import Item, spread
 
@@ -39,19 +37,8 @@ CALLS = 500
 def predicted(items: Sequence[Item], model: Path, tta: str) -> tuple[tuple[CaseResult, ...], float]:
     """What a prediction reports of ``items``, in their order, and its processor time a slice, in seconds."""
     start = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        report = predict_folder(
-            [item.source.first.path for item in items],
-            PredictOptions(
-                model=model,
-                output=Path(folder),
-                device="cpu",
-                tta=tta,
-                scan=ScanOptions(masks=REAL_DATA / "cheng" / "masks"),
-            ),
-        )
+    report = predict_cheng(items, model, tta=tta)
     cpu_s = time.process_time() - start
-    assert not report.failures, report.failures[0].error
     by_name = {case.name.rpartition("/")[2]: case for case in report.cases}
     return tuple(by_name[item.name] for item in items), cpu_s / len(items)
 
